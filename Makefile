@@ -1,0 +1,42 @@
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+# Stages and DVC find the virtual environment's python first; telemetry of the tools is off.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DVC_NO_ANALYTICS ?= 1
+export GX_ANALYTICS_ENABLED ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check ui lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
+
+.venv/.lock: requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	cp requirements.lock $@
+
+demo: setup ## The main job on generated sample data: train, evaluate, gate, promote
+	dvc repro --quiet
+	python -m components promote --model models/emd --evaluation evaluation --decision decision
+	python -m pipelines summary
+
+test: setup ## Unit and contract tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+ui: setup ## Open the MLflow UI on http://127.0.0.1:5000
+	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+
+lock: ## Resolve requirements.in into requirements.lock (needs uv)
+	uv pip compile --quiet --python-version 3.11 --override requirements.override --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate requirements.in -o requirements.lock
+
+clean: ## Remove what the stages made (data, models, runs stay in MLflow)
+	rm -rf data models evaluation decision

@@ -1,0 +1,113 @@
+"""`python -m components <stage>`: each stage's signature is its command line."""
+
+import ast
+import errno
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from components import STAGES
+from emd_core.config import read_params
+from emd_core.config import section as read_section
+from emd_core.errors import UserError
+
+# Telemetry of our tools is off unless the user turned it on.
+TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "GX_ANALYTICS_ENABLED": "false"}
+
+ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
+Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]
+InFolder = Annotated[Path, typer.Option(help="Folder to read.")]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write.")]
+
+
+def load_stage(name: str) -> Callable[..., None]:
+    """The stage function `name` of the module `components.<name>`."""
+    stage: Callable[..., None] = getattr(importlib.import_module(f"components.{name}"), name)
+    return stage
+
+
+def ports(stage: Callable[..., None]) -> dict[str, str]:
+    """Port name -> "in" or "out", in the order of the signature."""
+    return {
+        name: next(direction for direction in get_args(p.annotation)[1:])
+        for name, p in inspect.signature(stage).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def command(name: str) -> Callable[..., None]:
+    """A function that typer can read: --params, --section and one path per port."""
+    stage = load_stage(name)
+    parameters = inspect.signature(stage).parameters
+    model = parameters["cfg"].annotation
+
+    def run(params: Path, section: str, **paths: Path) -> None:
+        if section:
+            cfg = read_section({name: _parse_json(section)}, name, model, where="--section")
+        else:
+            cfg = read_section(read_params(params), name, model, where=str(params))
+        for port, direction in ports(stage).items():
+            if direction == "in" and paths[port] is not None and not paths[port].exists():
+                raise UserError(f"--{port} {paths[port]} does not exist; run the stage that makes it first.")
+        stage(cfg, **paths)
+
+    def option(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    folders = [
+        option(port, InFolder if direction == "in" else OutFolder, parameters[port].default)
+        for port, direction in ports(stage).items()
+    ]
+    options = [option("params", ParamsFile, Path("params.yaml")), option("section", Section, ""), *folders]
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in options}
+    return run
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--section is not valid JSON ({error}); quote it as one argument.") from None
+
+
+def main() -> None:
+    for variable, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(variable, value)
+    app = typer.Typer(add_completion=False, no_args_is_help=True, help="The stages of the pipeline.")
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    for name in STAGES:
+        text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
+        # Only the stage that runs is imported: torch, MLflow and Great Expectations take seconds each.
+        app.command(name, help=text)(command(name) if name == asked else lambda: None)
+    app(prog_name="python -m components")
+
+
+def exit_on_user_error(run: Callable[[], Any]) -> None:
+    """Exit 2 with one sentence where the user can mend it; let our own mistakes show their traceback."""
+    try:
+        run()
+    except UserError as error:
+        sys.exit(_refuse(str(error)))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            sys.exit(_refuse(f"the disk is full ({error.filename}); free some space and start again, nothing is lost."))
+        if error.errno == errno.EACCES:
+            sys.exit(_refuse(f"{error.filename} may not be read or written; mend its permissions."))
+        raise
+
+
+def _refuse(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,40 @@
+"""Train the two-stream network on validated crops and masks.
+
+Writes model.safetensors (the best epoch by validation accuracy), metrics.json and curves.csv. A killed run goes on
+from its last epoch.
+"""
+
+import hashlib
+
+from components import In, Out
+from components.tracking import stage_run
+from components.training_output import best_metrics, input_key, write_training_output
+from emd_core import train_emd as core
+from emd_core import train_fer
+from emd_core.atomic import atomic_dir
+from emd_core.manifest import FACES, MASKS, read_manifest, require_made_from
+from emd_core.train_emd import TrainEmd
+
+
+def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model: Out) -> None:
+    """faces, masks: crops and their masks; fer: the expression network; report: that the data passed validation."""
+    import mlflow
+
+    history: list[dict[str, float]] = []
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        history.append(metrics)
+        mlflow.log_metrics(metrics, step=epoch)
+
+    crops, truth = read_manifest(faces, FACES), read_manifest(masks, MASKS)
+    require_made_from(truth, "masks", faces=crops)
+    fer_file = fer / train_fer.BEST
+    fer_digest = hashlib.sha256(fer_file.read_bytes()).hexdigest() if fer_file.is_file() else ""
+    key = input_key(cfg, [crops.id, truth.id, fer_digest])
+    with (
+        stage_run("train_emd", cfg, {"faces": faces, "masks": masks}),
+        atomic_dir(model, resume_key=key) as work,
+    ):
+        core.train_emd(cfg, faces=faces, masks=masks, fer=fer_file, work=work, on_epoch=on_epoch)
+        write_training_output(work, history)
+        mlflow.log_metrics(best_metrics(history))

@@ -1,0 +1,27 @@
+"""What both training stages leave beside their checkpoint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emd_core.config import Config, digest
+
+
+def input_key(cfg: Config, inputs: Any) -> str:
+    """Identifies a training: a killed run may go on only with the same parameters and inputs."""
+    return digest([cfg.model_dump(mode="json"), inputs])
+
+
+def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    """The metrics of the epoch whose model was kept, as best/<name>."""
+    best = max(history, key=lambda m: (m["val/accuracy"], -m.get("val/loss", 0.0)))
+    return {f"best/{name.replace('/', '_')}": value for name, value in best.items()}
+
+
+def write_training_output(work: Path, history: list[dict[str, float]]) -> None:
+    """curves.csv (one row per epoch) and metrics.json (the best epoch); the resume state is no longer needed."""
+    pd.DataFrame(history).rename_axis("epoch").to_csv(work / "curves.csv")
+    (work / "metrics.json").write_text(json.dumps(best_metrics(history), indent=2) + "\n")
+    (work / "checkpoint.pt").unlink()

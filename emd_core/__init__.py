@@ -1,0 +1,1 @@
+"""EMD: detection and localisation of facial expression manipulation (the models and the data plane)."""

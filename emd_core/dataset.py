@@ -1,0 +1,77 @@
+"""Face crops, masks and labels, read by batch from memory-mapped files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from emd_core.errors import UserError
+from emd_core.manifest import FACES, MASKS, OK, read_manifest, require_made_from
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`image` uint8 RGB B3HW, `mask` bool B1HW, `label` int64 B (1 = manipulated), `index` rows of the table, B."""
+
+    image: Tensor
+    mask: Tensor
+    label: Tensor
+    index: np.ndarray
+
+
+class FaceCrops:
+    """The usable crops of one split; `table` has the manifest's columns, one row per crop."""
+
+    def __init__(self, faces: Path, masks: Path, split: str) -> None:
+        manifest = read_manifest(masks, MASKS)
+        require_made_from(manifest, "masks", faces=read_manifest(faces, FACES))
+        usable = (manifest.table["status"] == OK) & (manifest.table["split"] == split)
+        self.table: pd.DataFrame = manifest.table[usable].reset_index(drop=True)
+        if self.table.empty:
+            raise UserError(f"{masks} has no usable crop in split '{split}'; check the splits of the dataset.")
+        files = self.table["file"].unique()
+        self._crops = {name: np.load(faces / name, mmap_mode="r") for name in files}
+        self._masks = {name: np.load(masks / name, mmap_mode="r") for name in files}
+        self.size: int = self._crops[files[0]].shape[1]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, index: np.ndarray) -> Batch:
+        """The crops of these rows of the table."""
+        rows = self.table.iloc[index]
+        image = np.empty((len(index), self.size, self.size, 3), np.uint8)
+        mask = np.empty((len(index), self.size, self.size), bool)
+        for i, (file, row) in enumerate(zip(rows["file"], rows["row"], strict=True)):
+            image[i] = self._crops[file][row]
+            mask[i] = np.unpackbits(self._masks[file][row], axis=-1, count=self.size)
+        return Batch(
+            torch.from_numpy(image).permute(0, 3, 1, 2),
+            torch.from_numpy(mask).unsqueeze(1),
+            torch.from_numpy(rows["label"].to_numpy(np.int64)),
+            index,
+        )
+
+    def batches(self, order: np.ndarray, batch_size: int, *, drop_last: bool) -> Iterator[Batch]:
+        """Batches in the given order of rows."""
+        stop = len(order) - len(order) % batch_size if drop_last else len(order)
+        for start in range(0, stop, batch_size):
+            yield self.read(order[start : start + batch_size])
+
+
+def balanced_order(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A shuffled epoch in which both classes are equally frequent: the rarer class's rows are repeated."""
+    real, fake = np.flatnonzero(label == 0), np.flatnonzero(label == 1)
+    longer = max(len(real), len(fake))
+    order = np.concatenate([_repeat(real, longer, rng), _repeat(fake, longer, rng)])
+    return rng.permutation(order)
+
+
+def _repeat(rows: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """`length` rows, each as often as any other up to one."""
+    whole, rest = divmod(length, len(rows))
+    return np.concatenate([np.tile(rows, whole), rng.permutation(rows)[:rest]])

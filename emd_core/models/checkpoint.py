@@ -1,0 +1,62 @@
+"""Checkpoints that describe themselves: weights and the config that builds the network, in one safetensors file."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from emd_core.atomic import atomic_file
+from emd_core.errors import UserError
+from emd_core.models.emd import EMD, EMDConfig, build_emd
+from emd_core.models.esr import ESR, ESRConfig
+
+VERSION = "1"
+
+
+def save_esr(path: Path, model: ESR) -> None:
+    _save(path, "esr", model, model.config)
+
+
+def save_emd(path: Path, model: EMD) -> None:
+    """The expression network's weights are part of the file: it needs nothing beside it."""
+    _save(path, "emd", model, model.config)
+
+
+def load_esr(path: Path) -> ESR:
+    config, weights = _read(path, "esr")
+    model = ESR(ESRConfig.model_validate(config))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def load_emd(path: Path) -> EMD:
+    config, weights = _read(path, "emd")
+    model = build_emd(EMDConfig.model_validate(config))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _save(path: Path, kind: str, model: nn.Module, config: ESRConfig | EMDConfig) -> None:
+    metadata = {"kind": kind, "version": VERSION, "config": config.model_dump_json()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_file(path) as temporary:
+        save_file(weights, temporary, metadata)
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, object], dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; train the network first, or name an existing checkpoint.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); copy it again or train anew.") from None
+    if metadata.get("kind") != kind or metadata.get("version") != VERSION:
+        raise UserError(
+            f"{path} holds kind '{metadata.get('kind')}' version {metadata.get('version')}, not '{kind}' version "
+            f"{VERSION}; name a checkpoint that this version of the project wrote."
+        )
+    return json.loads(metadata["config"]), weights

@@ -1,0 +1,17 @@
+"""`python -m pipelines <command>`."""
+
+import typer
+
+from components.__main__ import exit_on_user_error
+from pipelines.summary import summary
+
+
+def main() -> None:
+    app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pipeline as a whole.")
+    app.callback()(lambda: None)  # keeps the command's name even while there is only one
+    app.command()(summary)
+    app(prog_name="python -m pipelines")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,68 @@
+"""What the last run came to: results, the gate's decision, the registered model, where to look."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from emd_core.errors import UserError
+
+FIGURES = {
+    "frame_accuracy": "frame acc.",
+    "frame_auc": "frame AUC",
+    "video_accuracy": "video acc.",
+    "pixel_accuracy": "pixel acc.",
+    "pixel_accuracy_floor": "(floor)",
+    "miou": "mIoU",
+    "miou_floor": "(floor)",
+}
+
+
+def summary(
+    evaluation: Annotated[Path, typer.Option(help="Folder that evaluate wrote.")] = Path("evaluation"),
+    decision: Annotated[Path, typer.Option(help="Folder that gate wrote.")] = Path("decision"),
+    params: Annotated[Path, typer.Option(help="Params file.")] = Path("params.yaml"),
+) -> None:
+    """Print the results of the last run and where to look at them."""
+    for path in (evaluation / "metrics.json", decision / "decision.json"):
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; run the pipeline first (`make demo`).")
+    console = Console(width=max(100, Console().width))
+    console.print(_results(json.loads((evaluation / "metrics.json").read_text())))
+    console.print("Floor: what predicting “nothing is manipulated” reaches.\n")
+    verdict = json.loads((decision / "decision.json").read_text())
+    console.print(f"Gate: {'promote' if verdict['promote'] else 'do not promote'}. {verdict['summary']}", highlight=False)
+    for check in verdict["checks"]:
+        console.print(
+            f"  {'passed' if check['passed'] else 'FAILED'}  {check['slice']}: {check['reason']}", highlight=False
+        )
+    name = yaml.safe_load(params.read_text())["promote"]["model_name"]
+    console.print(f"\nRegistered model: {_champion(name)}", highlight=False)
+    console.print(f"Result page:      {(evaluation / 'report.html').resolve()}", highlight=False, soft_wrap=True)
+    console.print("MLflow UI:        make ui, then open http://127.0.0.1:5000", highlight=False)
+
+
+def _results(metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
+    table = Table(title="Test split, per method and quality")
+    table.add_column("slice")
+    for title in ["frames", *FIGURES.values()]:
+        table.add_column(title, justify="right")
+    for name, figures in metrics["slices"].items():
+        table.add_row(name, f"{figures['frames']:.0f}", *(f"{figures[key]:.3f}" for key in FIGURES))
+    return table
+
+
+def _champion(name: str) -> str:
+    import mlflow
+
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
+    try:
+        version = mlflow.MlflowClient().get_model_version_by_alias(name, "champion")
+    except mlflow.MlflowException:
+        return f"{name} has no version with alias champion"
+    return f"{name} version {version.version}, alias champion"

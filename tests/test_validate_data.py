@@ -1,0 +1,172 @@
+"""A contract is worth what it catches: good data pass, and each way to break them is named."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from components.validate_data import ValidateData, validate_data
+from emd_core.errors import UserError
+from emd_core.manifest import FACES, MASKS, VIDEOS, read_manifest, write_manifest
+
+CFG = ValidateData(min_videos=2, max_bad_share=0.1, max_mask_share=0.9, max_empty_share=0.05)
+
+
+def crops() -> pd.DataFrame:
+    """Two originals and two fakes per split, two crops each."""
+    rows: list[dict[str, object]] = []
+    for index, split in enumerate(("train", "val", "test")):
+        a, b = f"{2 * index:03}", f"{2 * index + 1:03}"
+        for target, source in ((a, ""), (b, ""), (a, b), (b, a)):
+            method = "Face2Face" if source else "original"
+            video = f"{method}/c23/{target}" + (f"_{source}" if source else "")
+            about = {"video": video, "method": method, "quality": "c23", "label": int(bool(source)), "split": split}
+            ids = {"target": target, "source": source, "path": "", "mask_path": "", "status": "ok", "reason": ""}
+            box = {"x": 10, "y": 10, "side": 90, "score": 0.99, "width": 100, "height": 100, "crc32": 1}
+            share = 0.3 if source else 0.0
+            for frame in (0, 5):
+                place = {"frame": frame, "file": f"{split}.bin", "row": len(rows), "box_from": video}
+                rows.append({**about, **ids, **box, **place, "mask_share": share})
+    return pd.DataFrame(rows)
+
+
+def write(folder: Path, masks: pd.DataFrame, videos: pd.DataFrame | None = None) -> dict[str, Path]:
+    """The three folders the stage reads, made from one another."""
+    ports = {name: folder / name for name in ("videos", "faces", "masks")}
+    for path in ports.values():
+        path.mkdir()
+    videos = masks.drop_duplicates("video") if videos is None else videos
+    write_manifest(ports["videos"], videos, VIDEOS, {})
+    write_manifest(ports["faces"], masks, FACES, {})
+    write_manifest(ports["masks"], masks, MASKS, {"faces": read_manifest(ports["faces"], FACES)})
+    return ports
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sqlite store for all tests of this file."""
+    uri = f"sqlite:///{tmp_path_factory.getbasetemp()}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+
+
+def test_good_data_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    validate_data(CFG, **write(tmp_path, crops()), report=tmp_path / "report")
+    result = json.loads((tmp_path / "report" / "result.json").read_text())
+    assert result["success"] and all(check["success"] for check in result["checks"])
+    assert "masks of originals are empty" in (tmp_path / "report" / "report.html").read_text()
+    assert capsys.readouterr().err.count("warning") == 0
+
+
+def put(table: pd.DataFrame, **values: dict[int, object]) -> pd.DataFrame:
+    """Break single values: column -> {row: value}. Rows 0 to 3 are originals, 4 to 7 fakes of the train split."""
+    for column, by_row in values.items():
+        table[column] = pd.Series(by_row).combine_first(table[column]).astype(table[column].dtype)
+    return table
+
+
+F2F = "Face2Face/c23"
+BREAKS: dict[str, tuple[pd.DataFrame, set[str]]] = {
+    "labels": (
+        put(crops(), label={2: 1, 4: 0}),  # the mask of either then disagrees as well
+        {
+            "originals have label 0 (1 of 12 break it, e.g. original/c23/001)",
+            f"manipulated videos have label 1 (1 of 12 break it, e.g. {F2F}/000_001)",
+            f"masks of originals are empty (1 of 12 break it, e.g. {F2F}/000_001)",
+            "at most 5.0% of the manipulated masks are empty (1 of 12 break it, e.g. original/c23/001)",
+        },
+    ),
+    "masks": (
+        put(crops(), mask_share={2: 0.1, 4: 0.0, 5: 0.95}),
+        {
+            "masks of originals are empty (1 of 12 break it, e.g. original/c23/001)",
+            f"at most 5.0% of the manipulated masks are empty (1 of 12 break it, e.g. {F2F}/000_001)",
+            f"masks fill at most 90% of a crop (1 of 12 break it, e.g. {F2F}/000_001)",
+        },
+    ),
+    "a mask that was not measured": (
+        crops().assign(mask_share=lambda table: table["mask_share"].mask(table.index == 4)),
+        {f"every mask was measured (1 of 24 break it, e.g. {F2F}/000_001)"},
+    ),
+    "boxes": (
+        put(crops(), x={0: 11}, y={2: -1, 4: 11}, side={5: 0}, score={6: 1.5}),
+        {
+            "boxes end inside (right) (1 of 24 break it, e.g. original/c23/000)",
+            "boxes start inside the frame (y) (1 of 24 break it, e.g. original/c23/001)",
+            f"boxes end inside (bottom) (1 of 24 break it, e.g. {F2F}/000_001)",
+            f"boxes have a size (1 of 24 break it, e.g. {F2F}/000_001)",
+            f"scores are probabilities (1 of 24 break it, e.g. {F2F}/001_000)",
+        },
+    ),
+    "duplicates": (
+        put(crops(), frame={3: 0}, row={5: 4}),
+        {
+            "a frame is cropped once (2 of 24 break it, e.g. original/c23/001)",
+            f"crops lie in places of their own (2 of 24 break it, e.g. {F2F}/000_001)",
+        },
+    ),
+    "a leak": (
+        put(crops(), split={0: "test", 1: "test"}),
+        {
+            "no target or source id in two splits (3 of 12 break it, e.g. original/c23/000, "
+            f"{F2F}/000_001, {F2F}/001_000)",
+            "at least 2 usable videos in original/c23/train (1)",
+        },
+    ),
+    "too few": (crops().drop(index=[6, 7]), {f"at least 2 usable videos in {F2F}/train (1)"}),
+    "no originals": (
+        crops().query("label == 1"),
+        {f"at least 2 usable videos in original/c23/{split} (0)" for split in ("train", "val", "test")},
+    ),
+    "bad videos": (
+        put(crops(), status=dict.fromkeys(range(4, 8), "no_face")),
+        {
+            f"at most 10.0% of the videos found are bad (2 of 12 break it, e.g. {F2F}/000_001, {F2F}/001_000)",
+            f"at least 2 usable videos in {F2F}/train (0)",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "told"), BREAKS.values(), ids=BREAKS.keys())
+def test_each_break_is_named_and_nothing_else(tmp_path: Path, table: pd.DataFrame, told: set[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        validate_data(CFG, **write(tmp_path, table), report=tmp_path / "report")
+    failed = tmp_path / "report.failed"
+    assert not (tmp_path / "report").exists()
+    checks = json.loads((failed / "result.json").read_text())["checks"]
+    broken = [c for c in checks if not c["success"] and c["severity"] == "critical"]
+    assert {f"{check['name']} ({check['observed']})" for check in broken} == told
+    assert all(sentence in str(refused.value) for sentence in [*told, str(failed / "report.html")])
+
+
+def test_a_video_lost_on_the_way_is_named(tmp_path: Path) -> None:
+    table = crops()
+    ports = write(tmp_path, table.drop(index=[0, 1]), videos=table.drop_duplicates("video"))
+    with pytest.raises(UserError, match="no video is lost on the way .1 of 12 break it, e.g. original/c23/000."):
+        validate_data(CFG, **ports, report=tmp_path / "report")
+
+
+def test_one_bad_video_in_many_only_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = put(crops(), status={4: "unreadable", 5: "unreadable"})
+    cfg = CFG.model_copy(update={"min_videos": 1})
+    (tmp_path / "report.failed").mkdir()
+    validate_data(cfg, **write(tmp_path, table), report=tmp_path / "report")
+    assert "warning: every video is usable: 1 of 12 break it, e.g. Face2Face/c23/000_001" in capsys.readouterr().err
+    assert json.loads((tmp_path / "report" / "result.json").read_text())["success"]
+    assert not (tmp_path / "report.failed").exists()
+
+
+def test_one_unmasked_crop_in_many_passes(tmp_path: Path) -> None:
+    cfg = CFG.model_copy(update={"max_empty_share": 0.1})
+    validate_data(cfg, **write(tmp_path, put(crops(), mask_share={4: 0.0})), report=tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_masks_of_another_run_are_refused(tmp_path: Path) -> None:
+    ports = write(tmp_path, crops())
+    write_manifest(ports["faces"], crops().iloc[::-1], FACES, {})
+    with pytest.raises(UserError, match="--masks was made from another run's --faces"):
+        validate_data(CFG, **ports, report=tmp_path / "report")
