@@ -1,7 +1,7 @@
 """Frames -> face crops."""
 
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +58,7 @@ def crop_faces(cfg: CropFaces, *, frames: In, faces: Out) -> None:
         write_manifest(work, table, FACES, {"frames": listed})
 
 
-def crop_group(
-    cfg: CropFaces, group: pd.DataFrame, frames: Path, detector: FaceDetector, crops: RowFiles
-) -> list[Row]:
+def crop_group(cfg: CropFaces, group: pd.DataFrame, frames: Path, detector: FaceDetector, crops: RowFiles) -> list[Row]:
     """Crop an original and its fakes, all of one quality; the rows of FACES, in the order of `group`.
 
     The box of a fake's frame is the one found on its original: a detector that reacts to the manipulation would
@@ -70,29 +68,36 @@ def crop_group(
     reference: dict[tuple[int, int, int], Detection] = {}  # (frame, width, height) -> the original's face
     original = ""
     for video, table in group.groupby("video", sort=False):
+        rows += [{**row, **NO_CROP} for row in table[table["status"] != OK].to_dict("records")]
         shown: list[Row] = table[table["status"] == OK].to_dict("records")
         try:
             boxes = find_face(frames, shown, reference, detector, cfg.batch)
             if table["method"].iat[0] == ORIGINAL:
                 original = str(video)
                 reference = {_key(row): box for row, box in zip(shown, boxes, strict=True) if box}
-            rows += [{**row, **NO_CROP} for row in table[table["status"] != OK].to_dict("records")]
-            found = {row["row"]: box for row, box in zip(shown, boxes, strict=True) if box}
-            images = read_frames(frames / shown[0]["file"], found) if found else iter(())
-            for row, box in zip(shown, boxes, strict=True):
-                if box is None:
-                    rows.append({**row, **NO_CROP, "status": NO_FACE, "reason": "no face found in this frame"})
-                    continue
-                square = crop_square(box, row["width"], row["height"], cfg.scale)
-                crop = cut(next(images), square, cfg.size)
-                file = f"{row['method']}-{row['quality']}.npy"
-                place: Row = {"file": file, "row": crops.append(file, crop), "crc32": zlib.crc32(crop.data)}
-                box_from = original if _key(row) in reference else video
-                face: Row = {"x": square.x, "y": square.y, "side": square.side, "score": box.score}
-                rows.append({**row, **place, **face, "box_from": box_from})
+            for row in crop_video(cfg, frames, shown, boxes, crops):
+                found_on = original if _key(row) in reference else video
+                rows.append({**row, "box_from": found_on if row["status"] == OK else ""})
         except BrokenVideo as broken:
             raise UserError(f"{frames} is damaged ({video}: {broken}); make it anew with extract_frames.") from None
     return rows
+
+
+def crop_video(
+    cfg: CropFaces, frames: Path, shown: list[Row], boxes: list[Detection | None], crops: RowFiles
+) -> Iterator[Row]:
+    """Cut the face out of each frame of one video; its rows, with `box_from` still open."""
+    wanted = [row["row"] for row, box in zip(shown, boxes, strict=True) if box]
+    images = read_frames(frames / shown[0]["file"], wanted) if wanted else iter(())
+    for row, box in zip(shown, boxes, strict=True):
+        if box is None:
+            yield {**row, **NO_CROP, "status": NO_FACE, "reason": "no face found in this frame"}
+            continue
+        square = crop_square(box, row["width"], row["height"], cfg.scale)
+        crop = cut(next(images), square, cfg.size)
+        file = f"{row['method']}-{row['quality']}.npy"
+        place: Row = {"file": file, "row": crops.append(file, crop), "crc32": zlib.crc32(crop.data)}
+        yield {**row, **place, "x": square.x, "y": square.y, "side": square.side, "score": box.score}
 
 
 def find_face(

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from components import In, Out
 from components.tracking import stage_run
-from emd_core import train_emd
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
 from emd_core.dataset import FaceCrops
@@ -23,7 +22,7 @@ from emd_core.evaluation import roc_table, score_frames
 from emd_core.figures import save_panels, save_roc
 from emd_core.manifest import ORIGINAL
 from emd_core.metrics import summarise_slices
-from emd_core.models.checkpoint import load_emd
+from emd_core.models.checkpoint import CHECKPOINT, load_emd
 from emd_core.precision import Precision, pick_device
 
 TEMPLATE = Path(__file__).parent.parent / "emd_core" / "report.html.j2"
@@ -41,7 +40,7 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
     import mlflow
 
     crops = FaceCrops(faces, masks, "test")
-    checkpoint = model / train_emd.BEST
+    checkpoint = model / CHECKPOINT
     emd = load_emd(checkpoint).to(pick_device())
     with stage_run("evaluate", cfg, {"faces": faces, "masks": masks}), atomic_dir(evaluation) as out:
         frames, histograms = score_frames(emd, crops, cfg.batch_size, cfg.precision)

@@ -23,7 +23,7 @@ from components.tracking import stage_run
 from emd_core.config import Config
 from emd_core.errors import UserError
 from emd_core.gating import Decision, decide
-from emd_core.train_emd import BEST
+from emd_core.models.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
     import mlflow
@@ -51,7 +51,7 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In) -> None:
     import mlflow
 
     verdict, metrics = read_decision(decision), read_metrics(evaluation)
-    checkpoint = model / BEST
+    checkpoint = model / CHECKPOINT
     require_one_model(checkpoint, metrics, verdict)
     inputs = {"model": model, "evaluation": evaluation, "decision": decision}
     with stage_run("promote", cfg, inputs) as run:

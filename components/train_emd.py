@@ -10,9 +10,9 @@ from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import train_emd as core
-from emd_core import train_fer
 from emd_core.atomic import atomic_dir
 from emd_core.manifest import FACES, MASKS, read_manifest, require_made_from
+from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.train_emd import TrainEmd
 
 
@@ -28,7 +28,7 @@ def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model
 
     crops, truth = read_manifest(faces, FACES), read_manifest(masks, MASKS)
     require_made_from(truth, "masks", faces=crops)
-    fer_file = fer / train_fer.BEST
+    fer_file = fer / CHECKPOINT
     fer_digest = hashlib.sha256(fer_file.read_bytes()).hexdigest() if fer_file.is_file() else ""
     key = input_key(cfg, [crops.id, truth.id, fer_digest])
     with (

@@ -67,8 +67,8 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     Raises:
         UserError: an unknown method or quality, no such layout under `root`, or bad split files.
     """
-    _require_known("method", methods, METHODS)
-    _require_known("quality", qualities, QUALITIES)
+    _require_known("ingest.methods", methods, METHODS)
+    _require_known("ingest.qualities", qualities, QUALITIES)
     _require_layout(root)
     pairs = read_splits(root)
     rows = [
@@ -117,10 +117,10 @@ def _row(
     }
 
 
-def _require_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
+def _require_known(key: str, asked: Sequence[str], known: Sequence[str]) -> None:
     unknown = sorted(set(asked) - set(known))
     if unknown:
-        raise UserError(f"unknown {what} {', '.join(unknown)}; the known ones are {', '.join(known)}.")
+        raise UserError(f"{key} names the unknown {', '.join(unknown)}; the known ones are {', '.join(known)}.")
 
 
 def _require_layout(root: Path) -> None:

@@ -8,12 +8,7 @@ from torch import Tensor
 
 from emd_core.dataset import Batch, FaceCrops
 from emd_core.models.emd import EMD
-from emd_core.precision import Precision, autocast
-
-
-def to_input(image_B3HW: Tensor, device: torch.device) -> Tensor:
-    """uint8 RGB B3HW -> float in [0, 1], channels last, on the device."""
-    return image_B3HW.to(device, memory_format=torch.channels_last).float().div(255)
+from emd_core.precision import Precision, autocast, to_input
 
 
 @torch.inference_mode()

@@ -1,8 +1,9 @@
-"""Number format and device of the computation."""
+"""Device and number format of the computation, and images in that form."""
 
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -19,3 +20,8 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
         else bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
     )
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and capable))
+
+
+def to_input(image_B3HW: Tensor, device: torch.device) -> Tensor:
+    """uint8 RGB B3HW -> float in [0, 1], channels last, on the device."""
+    return image_B3HW.to(device, memory_format=torch.channels_last).float().div(255)

@@ -10,15 +10,13 @@ from tqdm import tqdm
 
 from emd_core.config import Config
 from emd_core.dataset import Batch, FaceCrops, balanced_order
-from emd_core.inference import predict_all, to_input
+from emd_core.inference import predict_all
 from emd_core.losses import manipulation_loss
 from emd_core.metrics import THRESHOLD, confusion, mean_iou
-from emd_core.models.checkpoint import load_esr, save_emd
+from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_emd
 from emd_core.models.emd import EMD, EMDConfig, build_emd
-from emd_core.precision import Precision, autocast, pick_device
+from emd_core.precision import Precision, autocast, pick_device, to_input
 from emd_core.training import EpochHook, Resumable
-
-BEST = "model.safetensors"
 
 
 class TrainEmd(Config):
@@ -40,7 +38,7 @@ class TrainEmd(Config):
 
 
 def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path, on_epoch: EpochHook) -> None:
-    """Train and leave the best model by validation accuracy in `work / BEST`.
+    """Train and leave the best model by validation accuracy in `work / CHECKPOINT`.
 
     `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last epoch when
     called again with the same `work`, and ends with the same weights as one that was not.
@@ -73,7 +71,7 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
         loss = _train_epoch(model, optimizer, batches, cache, cfg)
         metrics = {"train/loss": loss, **validate(model, val, cfg)}
         if state.is_best(metrics["val/accuracy"], -metrics["val/loss"]):
-            save_emd(work / BEST, model)
+            save_emd(work / CHECKPOINT, model)
         state.save(metrics)
         on_epoch(epoch, metrics)
 

@@ -11,14 +11,11 @@ from tqdm import tqdm
 
 from emd_core.affectnet import AffectNet
 from emd_core.config import Config
-from emd_core.inference import to_input
 from emd_core.losses import expression_loss
-from emd_core.models.checkpoint import save_esr
+from emd_core.models.checkpoint import CHECKPOINT, save_esr
 from emd_core.models.esr import ESR, ESRConfig, vote
-from emd_core.precision import Precision, autocast, pick_device
+from emd_core.precision import Precision, autocast, pick_device, to_input
 from emd_core.training import EpochHook, Resumable
-
-BEST = "model.safetensors"
 
 
 class TrainFer(Config):
@@ -37,7 +34,7 @@ class TrainFer(Config):
 
 
 def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHook) -> None:
-    """Train and leave the best model by the ensemble's validation accuracy in `work / BEST`; resumable."""
+    """Train and leave the best model by the ensemble's validation accuracy in `work / CHECKPOINT`; resumable."""
     torch.manual_seed(cfg.seed)
     train = AffectNet(expressions, "train", cfg.network.size, augment=augmentation())
     val = AffectNet(expressions, "val", cfg.network.size)
@@ -65,7 +62,7 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
             total += loss.item()
         metrics = {"train/loss": total / len(loader), "lr": optimizer.param_groups[0]["lr"], **validate(model, val, cfg)}
         if state.is_best(metrics["val/accuracy"]):
-            save_esr(work / BEST, model)
+            save_esr(work / CHECKPOINT, model)
         state.save(metrics)
         on_epoch(epoch, metrics)
 

@@ -66,8 +66,8 @@ def test_uncompressed_videos_are_found_under_their_newer_name(layout: Path) -> N
 @pytest.mark.parametrize(
     ("methods", "qualities", "says"),
     [
-        (["Face3Face"], ["c23"], "unknown method Face3Face; the known ones are Deepfakes"),
-        (["Face2Face"], ["c99"], "unknown quality c99; the known ones are c0, c23, c40"),
+        (["Face3Face"], ["c23"], "ingest.methods names the unknown Face3Face; the known ones are Deepfakes"),
+        (["Face2Face"], ["c99"], "ingest.qualities names the unknown c99; the known ones are c0, c23, c40"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(

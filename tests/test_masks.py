@@ -134,9 +134,7 @@ def two_frames(path: Path) -> None:
         (two_frames, ["ok", "no_mask", "no_mask"], "ends after 2 frames"),
     ],
 )
-def test_what_has_no_mask_says_why(
-    run: Path, spoil: Callable[[Path], None], statuses: list[str], says: str
-) -> None:
+def test_what_has_no_mask_says_why(run: Path, spoil: Callable[[Path], None], statuses: list[str], says: str) -> None:
     spoil(tiny.mask_path(run / "data", "000_001"))
     table = masks_of(run)
     require_aligned(run)

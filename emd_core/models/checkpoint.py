@@ -13,6 +13,7 @@ from emd_core.models.emd import EMD, EMDConfig, build_emd
 from emd_core.models.esr import ESR, ESRConfig
 
 VERSION = "1"
+CHECKPOINT = "model.safetensors"  # its name in the output folder of a training stage
 
 
 def save_esr(path: Path, model: ESR) -> None:

@@ -18,16 +18,16 @@ from emd_core.sample.identity import Identity
 from emd_core.sample.light import Light
 from emd_core.sample.scene import Take
 
-FACE_FEATHER = 0.04  # standard deviation of the blending edge, head units
+FACE_FEATHER = 0.03  # standard deviation of the blending edge, head units
 MOUTH_FEATHER = 0.03
 SWAP_FEATHER = 0.05
 FACESWAP_FEATHER = 0.012
-F2F_TEXTURE = 0.4  # resolution of the texture, as a share of the canvas's
+F2F_TEXTURE = 0.35  # resolution of the texture, as a share of the canvas's
 NT_TEXTURE = 0.33
 SWAP_TEXTURE = 0.33
 F2F_LIGHT_ERROR = 0.12  # standard deviation of the estimated light's direction
 F2F_AMBIENT = 0.03  # what spherical harmonics of low order lose of the contrast
-NT_COLOUR_ERROR = 4.0  # standard deviation, grey levels, one value per channel and video
+COLOUR_ERROR = 6.0  # standard deviation of a render's offset, grey levels, one value per channel and video
 NT_PERIOD = 0.1  # of the ripple, head units: 6 pixels of a 240-line frame
 NT_RIPPLE = 5.0  # amplitude of the pattern that transposed convolutions leave, grey levels
 SWAP_COLOUR_MATCH = 0.75  # share of the skin colour's difference that the swap takes away
@@ -71,8 +71,9 @@ def face2face(target: Take, source: Take) -> Manipulation:
     turn = rng.normal(0, F2F_LIGHT_ERROR, 2)
     estimate = Light(light.x + turn[0], light.y + turn[1], light.ambient + F2F_AMBIENT, light.colour)
     head = Head(target.identity, estimate, target.canvas_unit)
+    texture = _offset(_limited(F2F_TEXTURE), rng.normal(0, COLOUR_ERROR, 3))
     region = _feathered(head, _face(target.identity, 0.9), FACE_FEATHER)
-    return Manipulation(target, source, head, region, _limited(F2F_TEXTURE), hard_mask=False)
+    return Manipulation(target, source, head, region, texture, hard_mask=False)
 
 
 def neural_textures(target: Take, source: Take) -> Manipulation:
@@ -84,12 +85,7 @@ def neural_textures(target: Take, source: Take) -> Manipulation:
     rng = _rng(target, source, 1)
     head = Head(target.identity, target.light, target.canvas_unit)
     ripple = NT_RIPPLE * _checker(head.size, period=NT_PERIOD * target.canvas_unit)
-    offset = rng.normal(0, NT_COLOUR_ERROR, 3) + ripple[..., None]
-    limited = _limited(NT_TEXTURE)
-
-    def texture(canvas: Image) -> Image:
-        return np.clip(limited(canvas) + offset, 0, 255).astype(np.uint8)
-
+    texture = _offset(_limited(NT_TEXTURE), rng.normal(0, COLOUR_ERROR, 3) + ripple[..., None])
     region = _feathered(head, _lower_face(target.identity), MOUTH_FEATHER)
     return Manipulation(target, source, head, region, texture, hard_mask=False)
 
@@ -156,6 +152,15 @@ def _limited(resolution: float) -> Callable[[Image], Image]:
         return cv2.resize(small, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR)
 
     return texture
+
+
+def _offset(texture: Callable[[Image], Image], offset: NDArray[np.float64]) -> Callable[[Image], Image]:
+    """The texture, shifted by `offset` grey levels (per channel, or per pixel and channel)."""
+
+    def shifted(canvas: Image) -> Image:
+        return np.clip(texture(canvas) + offset, 0, 255).astype(np.uint8)
+
+    return shifted
 
 
 def _checker(size: tuple[int, int], period: float) -> Plane:
