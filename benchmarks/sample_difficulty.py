@@ -1,6 +1,6 @@
 """How hard the drawn data are: what a linear classifier on raw pixels reaches on people it has not seen.
 
-    python benchmarks/sample_difficulty.py --faces data/faces
+    python -m benchmarks.sample_difficulty --faces data/faces
 
 0.50 is chance. A low number says that a detector's score on the sample comes from more than colours and places.
 """
@@ -19,6 +19,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from components.__main__ import exit_on_user_error
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, OK, ORIGINAL, read_manifest
 
@@ -64,4 +65,4 @@ def main(faces: Annotated[Path, typer.Option(help="Folder of face crops.")]) -> 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    exit_on_user_error(lambda: typer.run(main))
