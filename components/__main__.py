@@ -19,7 +19,12 @@ from emd_core.config import section as read_section
 from emd_core.errors import UserError
 
 # Telemetry of our tools is off unless the user turned it on.
-TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "GX_ANALYTICS_ENABLED": "false"}
+TELEMETRY_OFF = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
 Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]

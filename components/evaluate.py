@@ -20,7 +20,7 @@ from emd_core.config import Config
 from emd_core.dataset import FaceCrops
 from emd_core.evaluation import roc_table, score_frames
 from emd_core.figures import save_panels, save_roc
-from emd_core.manifest import ORIGINAL
+from emd_core.manifest import MASKS, ORIGINAL, read_manifest
 from emd_core.metrics import summarise_slices
 from emd_core.models.checkpoint import CHECKPOINT, load_emd
 from emd_core.precision import Precision, pick_device
@@ -46,6 +46,7 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         frames, histograms = score_frames(emd, crops, cfg.batch_size, cfg.precision)
         metrics: dict[str, Any] = {
             "model": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12],
+            "data": read_manifest(masks, MASKS).id,
             "slices": summarise_slices(frames, histograms),
         }
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -34,9 +34,9 @@ DIGEST = "model.digest"  # tag of a version: which checkpoint it holds
 METRICS = "metrics"  # artifact of a version: how it was measured
 # What scoring crops imports. The face detectors are not among them, see detector_model.py.
 REQUIREMENTS = (
-    "av mlflow numpy opencv-python-headless pandas pyarrow pydantic pyyaml safetensors "
+    "av mlflow numpy opencv-python-headless pandas pyarrow pydantic pyyaml safetensors scikit-learn "
     "segmentation-models-pytorch timm torch torchvision tqdm"
-).split()
+)
 
 
 class Promote(Config):
@@ -149,7 +149,7 @@ def register(name: str, checkpoint: Path, evaluation: Path, tags: dict[str, str]
         code_paths=[str(Path(emd_core.__file__).parent)],
         signature=detector_model.SIGNATURE,
         input_example=(example(), {"detect_faces": False}),
-        pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in REQUIREMENTS],
+        pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in REQUIREMENTS.split()],
     )
     return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
 

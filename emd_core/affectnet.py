@@ -21,9 +21,7 @@ class AffectNet(Dataset[tuple[Tensor, int]]):
     The three categories that are no expression (8 none, 9 uncertain, 10 no face) are left out.
     """
 
-    def __init__(
-        self, root: Path, split: str, size: int, augment: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, root: Path, split: str, size: int, augment: Callable[[Tensor], Tensor] | None = None) -> None:
         folder = root / FOLDERS[split]
         annotations = sorted((folder / "annotations").glob("*_exp.npy"))
         if not annotations:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, OK, read_manifest, require_made_from
+from emd_core.masks import unpack
+from emd_core.store import open_rows
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class FaceCrops:
         if self.table.empty:
             raise UserError(f"{masks} has no usable crop in split '{split}'; check the splits of the dataset.")
         files = self.table["file"].unique()
-        self._crops = {name: np.load(faces / name, mmap_mode="r") for name in files}
-        self._masks = {name: np.load(masks / name, mmap_mode="r") for name in files}
+        self._crops = {name: open_rows(faces / name) for name in files}
+        self._masks = {name: open_rows(masks / name) for name in files}
         self.size: int = self._crops[files[0]].shape[1]
 
     def __len__(self) -> int:
@@ -48,7 +50,7 @@ class FaceCrops:
         mask = np.empty((len(index), self.size, self.size), bool)
         for i, (file, row) in enumerate(zip(rows["file"], rows["row"], strict=True)):
             image[i] = self._crops[file][row]
-            mask[i] = np.unpackbits(self._masks[file][row], axis=-1, count=self.size)
+            mask[i] = unpack(self._masks[file][row], self.size)
         return Batch(
             torch.from_numpy(image).permute(0, 3, 1, 2),
             torch.from_numpy(mask).unsqueeze(1),

@@ -8,8 +8,17 @@ from tqdm import tqdm
 
 from emd_core.dataset import FaceCrops
 from emd_core.inference import predict_all
-from emd_core.metrics import COUNTS, HISTOGRAM_BINS, THRESHOLD, confusion, histogram_roc, roc, score_histogram
-from emd_core.metrics import slice_rows, slices
+from emd_core.metrics import (
+    COUNTS,
+    HISTOGRAM_BINS,
+    THRESHOLD,
+    confusion,
+    histogram_roc,
+    roc,
+    score_histogram,
+    slice_rows,
+    slices,
+)
 from emd_core.models.emd import EMD
 from emd_core.precision import Precision
 

@@ -54,7 +54,12 @@ def save_panels(path: Path, model: EMD, crops: FaceCrops, frames: pd.DataFrame, 
             mask_score[0],
         ]
         entry = frames.loc[row]
-        titles = ["original", f"{entry['video']} #{entry['frame']}", "true mask", f"predicted, score {entry['score']:.2f}"]
+        titles = [
+            "original",
+            f"{entry['video']} #{entry['frame']}",
+            "true mask",
+            f"predicted, score {entry['score']:.2f}",
+        ]
         for axis, picture, title in zip(line, shown, titles, strict=True):
             axis.set_title(title, fontsize=7)
             axis.axis("off")

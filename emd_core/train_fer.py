@@ -25,10 +25,7 @@ class TrainFer(Config):
     network: ESRConfig
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
-    lr: float = Field(gt=0, description="Of SGD with momentum.")
-    momentum: float = Field(ge=0, lt=1)
-    lr_step: int = Field(ge=1, description="Epochs after which the learning rate is multiplied by lr_gamma.")
-    lr_gamma: float = Field(gt=0, le=1)
+    lr: float = Field(gt=0, description="Adam's learning rate.")
     precision: Precision
     workers: int = Field(ge=0, description="Processes that decode and augment images; 0 = in the training process.")
 
@@ -40,7 +37,7 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
     val = AffectNet(expressions, "val", cfg.network.size)
     device = pick_device()
     model = ESR(cfg.network).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=cfg.lr, momentum=cfg.momentum)
+    optimizer = torch.optim.Adam(model.parameters(), lr=cfg.lr)
     state = Resumable(work / "checkpoint.pt", model, optimizer)
     for epoch, metrics in enumerate(state.restore()):
         on_epoch(epoch, metrics)
@@ -48,8 +45,6 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
     loader = DataLoader(train, cfg.batch_size, shuffle=True, drop_last=True, num_workers=cfg.workers)
     for epoch in range(len(state.history), cfg.epochs):
         torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed
-        for group in optimizer.param_groups:
-            group["lr"] = cfg.lr * cfg.lr_gamma ** (epoch // cfg.lr_step)
         model.train()
         total = 0.0
         for image, label in tqdm(loader, desc=f"train_fer epoch {epoch + 1}/{cfg.epochs}"):
@@ -60,7 +55,7 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
             loss.backward()
             optimizer.step()
             total += loss.item()
-        metrics = {"train/loss": total / len(loader), "lr": optimizer.param_groups[0]["lr"], **validate(model, val, cfg)}
+        metrics = {"train/loss": total / len(loader), **validate(model, val, cfg)}
         if state.is_best(metrics["val/accuracy"]):
             save_esr(work / CHECKPOINT, model)
         state.save(metrics)
@@ -73,9 +68,7 @@ def augmentation() -> v2.Compose:
         [
             v2.ColorJitter(brightness=0.5, contrast=0.5),
             v2.RandomHorizontalFlip(),
-            v2.RandomAffine(
-                30, translate=(0.1, 0.1), scale=(1.0, 1.25), interpolation=v2.InterpolationMode.BILINEAR
-            ),
+            v2.RandomAffine(30, translate=(0.1, 0.1), scale=(1.0, 1.25), interpolation=v2.InterpolationMode.BILINEAR),
         ]
     )
 

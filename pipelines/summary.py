@@ -36,7 +36,9 @@ def summary(
     console.print(_results(json.loads((evaluation / "metrics.json").read_text())))
     console.print("Floor: what predicting “nothing is manipulated” reaches.\n")
     verdict = json.loads((decision / "decision.json").read_text())
-    console.print(f"Gate: {'promote' if verdict['promote'] else 'do not promote'}. {verdict['summary']}", highlight=False)
+    console.print(
+        f"Gate: {'promote' if verdict['promote'] else 'do not promote'}. {verdict['summary']}", highlight=False
+    )
     for check in verdict["checks"]:
         console.print(
             f"  {'passed' if check['passed'] else 'FAILED'}  {check['slice']}: {check['reason']}", highlight=False

@@ -84,7 +84,8 @@ def _edges(dvc: dict[str, Any], stages: Stages) -> list[str]:
             else:
                 read.append((name, port, path))
     return [
-        f"dvc.yaml: {name}: --{port} reads {path}, which is {'written as --' + written[path] if path in written else 'written by no stage'}"
+        f"dvc.yaml: {name}: --{port} reads {path}, which is "
+        + (f"written as --{written[path]}" if path in written else "written by no stage")
         for name, port, path in sorted(read)
         if written.get(path) != port
     ]
@@ -110,7 +111,9 @@ def imported_files(file: str) -> set[str]:
         seen.add(current)
         for module in imported_modules(ROOT / current):
             path = module.replace(".", "/")
-            waiting += [f for f in (f"{path}.py",) if module.startswith(("components.", "emd_core.")) and (ROOT / f).is_file()]
+            waiting += [
+                f for f in (f"{path}.py",) if module.startswith(("components.", "emd_core.")) and (ROOT / f).is_file()
+            ]
     return {f for f in seen if not f.endswith("__init__.py")}
 
 

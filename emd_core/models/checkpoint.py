@@ -52,7 +52,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, object], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}); copy it again or train anew.") from None
     if metadata.get("kind") != kind or metadata.get("version") != VERSION:

@@ -1,0 +1,193 @@
+"""Training: balanced epochs, and a run that was killed ends as one that was not."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from emd_core.dataset import FaceCrops, balanced_order
+from emd_core.errors import UserError
+from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
+from emd_core.masks import pack
+from emd_core.models.checkpoint import CHECKPOINT, load_emd, save_esr
+from emd_core.models.esr import ESR, ESRConfig
+from emd_core.store import RowFiles
+from emd_core.train_emd import TrainEmd, mirror, train_emd
+from emd_core.train_fer import TrainFer, train_fer
+
+SIZE = 48
+FER = TrainFer(
+    seed=0, network=ESRConfig(size=54, branches=1), epochs=2, batch_size=8, lr=1e-3, precision="fp32", workers=0
+)
+EMD = TrainEmd(
+    seed=0,
+    encoder_weights="random",
+    atrous_rates=(1, 1, 1),
+    warmup_epochs=1,
+    epochs=2,
+    batch_size=4,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    precision="fp32",
+    cache_expression=True,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise as originals, noise with a smooth centre as fakes; an expression network with random weights."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows = []
+    for folder in ("faces", "masks"):
+        (root / folder).mkdir()
+    with RowFiles(root / "faces", (SIZE, SIZE, 3)) as crops, RowFiles(root / "masks", (SIZE, SIZE // 8)) as masks:
+        for i in range(20):
+            label, split = i % 2, "train" if i < 12 else "val"
+            crop, mask = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), np.zeros((SIZE, SIZE), bool)
+            if label:
+                mask[12:36, 12:36] = True
+                crop[mask] = 128
+            method = ("original", "Face2Face")[label]
+            file = f"{method}-c23.npy"
+            row = {name: "" for name in MASKS.names} | {"video": f"{method}/c23/{i:03}", "method": method}
+            row |= {"label": label, "split": split, "quality": "c23", "target": f"{i:03}", "status": "ok"}
+            row |= {"file": file, "row": crops.append(file, crop), "mask_share": float(mask.mean())}
+            masks.append(file, pack(mask))
+            numbers = ("frame", "width", "height", "crc32", "x", "y", "side", "score")
+            rows.append(row | dict.fromkeys(numbers, i))
+    table = pd.DataFrame(rows)
+    write_manifest(root / "faces", table, FACES, {})
+    write_manifest(root / "masks", table, MASKS, {"faces": read_manifest(root / "faces", FACES)})
+    torch.manual_seed(0)
+    save_esr(root / "fer.safetensors", ESR(ESRConfig(size=54, branches=1)))
+    return root
+
+
+def train(data: Path, work: Path, kill_after: int | None = None) -> list[dict[str, float]]:
+    work.mkdir(exist_ok=True)
+    history: list[dict[str, float]] = []
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        history.append(metrics)
+        if epoch == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    train_emd(
+        EMD, faces=data / "faces", masks=data / "masks", fer=data / "fer.safetensors", work=work, on_epoch=on_epoch
+    )
+    return history
+
+
+def test_a_killed_training_ends_with_the_same_model(data: Path, tmp_path: Path) -> None:
+    whole = train(data, tmp_path / "whole")
+    killed = multiprocessing.get_context("spawn").Process(target=train, args=(data, tmp_path / "killed", 1))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    resumed = train(data, tmp_path / "killed")
+    assert resumed == whole
+    a, b = (load_emd(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:
+    """Loss of the training falls; the kept model is the best of its validation accuracies."""
+    history = train(data, tmp_path / "run")
+    assert history[-1]["train/loss"] < history[0]["train/loss"]
+    assert len(history) == EMD.warmup_epochs + EMD.epochs
+
+
+def test_a_missing_expression_network_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.safetensors does not exist; train the network first"):
+        train_emd(
+            EMD,
+            faces=data / "faces",
+            masks=data / "masks",
+            fer=tmp_path / "none.safetensors",
+            work=tmp_path,
+            on_epoch=lambda epoch, metrics: None,
+        )
+
+
+def test_crops_and_masks_are_read_in_the_order_asked(data: Path) -> None:
+    crops = FaceCrops(data / "faces", data / "masks", "val")
+    batch = crops.read(np.array([3, 0]))
+    assert batch.label.tolist() == [1, 0]
+    assert batch.image.shape == (2, 3, SIZE, SIZE)
+    assert batch.mask[0, 0, 12:36, 12:36].all()
+    assert batch.mask.sum() == 24 * 24
+    assert (batch.image[0, :, 12:36, 12:36] == 128).all()
+
+
+def test_a_split_without_crops_is_refused(data: Path) -> None:
+    with pytest.raises(UserError, match="no usable crop in split 'test'"):
+        FaceCrops(data / "faces", data / "masks", "test")
+
+
+def test_masks_of_another_run_are_refused(data: Path, tmp_path: Path) -> None:
+    table = read_manifest(data / "faces", FACES).table
+    table["crc32"] += 1
+    write_manifest(tmp_path, table, FACES, {})
+    with pytest.raises(UserError, match="--masks was made from another run's --faces"):
+        FaceCrops(tmp_path, data / "masks", "val")
+
+
+@pytest.mark.parametrize(("real", "fake"), [(2, 6), (5, 5), (7, 3)])
+def test_an_epoch_is_balanced_and_misses_nothing(real: int, fake: int) -> None:
+    label = np.array([0] * real + [1] * fake)
+    order = balanced_order(label, np.random.default_rng(0))
+    counts = np.bincount(order, minlength=len(label))
+    longer = max(real, fake)
+    assert counts[label == 0].sum() == counts[label == 1].sum() == longer
+    assert counts[label == 0].max() - counts[label == 0].min() <= 1
+    assert counts.min() >= 1
+
+
+def test_mirror_flips_only_the_chosen() -> None:
+    x = torch.arange(8).reshape(2, 1, 2, 2)
+    flipped = mirror(x, torch.tensor([True, False]))
+    assert flipped[0, 0].tolist() == [[1, 0], [3, 2]]
+    assert torch.equal(flipped[1], x[1])
+
+
+@pytest.fixture
+def expressions(tmp_path: Path) -> Path:
+    """Eight brightnesses as eight expressions, in AffectNet's layout; category 8 is no expression."""
+    rng = np.random.default_rng(0)
+    for folder, n in (("train_set", 4), ("val_set", 1)):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        (tmp_path / folder / "annotations").mkdir()
+        for label in range(9):
+            for k in range(n):
+                image = np.clip(30 * label + rng.normal(0, 3, (60, 60, 3)), 0, 255).astype(np.uint8)
+                cv2.imwrite(str(tmp_path / folder / "images" / f"{label}{k}.jpg"), image)
+                np.save(tmp_path / folder / "annotations" / f"{label}{k}_exp.npy", str(label))
+    return tmp_path
+
+
+def test_expression_training_resumes_exactly(expressions: Path, tmp_path: Path) -> None:
+    runs = {}
+    for name, stops in (("whole", [2]), ("in two parts", [1, 2])):
+        work = tmp_path / name
+        work.mkdir()
+        for epochs in stops:
+            history: list[dict[str, float]] = []
+            cfg = FER.model_copy(update={"epochs": epochs})
+            train_fer(cfg, expressions=expressions, work=work, on_epoch=lambda e, m, h=history: h.append(m))
+        runs[name] = history
+    assert runs["whole"] == runs["in two parts"]
+    assert set(runs["whole"][0]) == {"train/loss", "val/accuracy", "val/branch_1_accuracy"}
+
+
+def test_a_wrong_expression_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not an AffectNet folder"):
+        train_fer(FER, expressions=tmp_path, work=tmp_path, on_epoch=lambda epoch, metrics: None)
