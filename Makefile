@@ -21,7 +21,7 @@ setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
 	cp requirements.lock $@
 
 demo: setup ## The main job on generated sample data: train, evaluate, gate, promote
-	dvc repro --quiet
+	dvc repro
 	python -m components promote --model models/emd --evaluation evaluation --decision decision
 	python -m pipelines summary
 

@@ -34,7 +34,7 @@ DIGEST = "model.digest"  # tag of a version: which checkpoint it holds
 METRICS = "metrics"  # artifact of a version: how it was measured
 # What scoring crops imports. The face detectors are not among them, see detector_model.py.
 REQUIREMENTS = (
-    "av mlflow numpy opencv-python-headless pandas pyarrow pydantic pyyaml safetensors scikit-learn "
+    "av mlflow numpy opencv-python-headless pandas pyarrow pydantic pyyaml safetensors "
     "segmentation-models-pytorch timm torch torchvision tqdm"
 )
 

@@ -38,8 +38,9 @@ def score_frames(
         scores.append(score)
         counts.append(confusion(mask_score > THRESHOLD, truth))
         rows = crops.table.iloc[batch.index]
-        for key, places in rows.reset_index(drop=True).groupby(["method", "quality"]).indices.items():
-            histograms[key] += score_histogram(mask_score[places], truth[places])
+        for method, quality in set(zip(rows["method"], rows["quality"], strict=True)):
+            same = ((rows["method"] == method) & (rows["quality"] == quality)).to_numpy()
+            histograms[method, quality] += score_histogram(mask_score[same], truth[same])
         progress.update(len(rows))
     progress.close()
     frames = crops.table[COLUMNS].assign(score=np.concatenate(scores))

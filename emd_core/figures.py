@@ -33,9 +33,10 @@ def pick_examples(frames: pd.DataFrame) -> list[int]:
     """Rows worth looking at, per slice: the fake nearest to its slice's median score and the one most missed."""
     picked = []
     for method, quality in slices(frames):
-        fakes = frames[(frames["method"] == method) & (frames["quality"] == quality)]
-        typical = (fakes["score"] - fakes["score"].median()).abs().idxmin()
-        picked += [int(typical), int(fakes["score"].idxmin())]
+        rows = np.flatnonzero((frames["method"] == method) & (frames["quality"] == quality))
+        score = frames["score"].to_numpy()[rows]
+        typical, missed = np.abs(score - np.median(score)).argmin(), score.argmin()
+        picked += [int(rows[typical]), int(rows[missed])]
     return picked
 
 

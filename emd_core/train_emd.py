@@ -1,5 +1,6 @@
 """Training of EMD: the second loop of Algorithm 1, with the freeze schedule of section 4.2."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
     model.fer.load_state_dict(esr.state_dict())
     if cfg.encoder_weights != "random":
         model.encoder.load_imagenet(cfg.encoder_weights)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     theta = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, fused=True)
     state = Resumable(work / "checkpoint.pt", model, optimizer)
@@ -63,12 +64,10 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
         set_trainable(model, warmup=epoch < cfg.warmup_epochs)
         torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed
         order = balanced_order(train.table["label"].to_numpy(), np.random.default_rng([cfg.seed, epoch]))
-        batches = tqdm(
-            train.batches(order, cfg.batch_size, drop_last=True),  # batch norm needs full batches
-            total=len(order) // cfg.batch_size,
-            desc=f"train_emd epoch {epoch + 1}/{cfg.warmup_epochs + cfg.epochs}",
-        )
-        loss = _train_epoch(model, optimizer, batches, cache, cfg)
+        batches = train.batches(order, cfg.batch_size, drop_last=True)  # batch norm needs full batches
+        title = f"train_emd epoch {epoch + 1}/{cfg.warmup_epochs + cfg.epochs}"
+        progress = tqdm(batches, title, total=len(order) // cfg.batch_size)
+        loss = _train_epoch(model, optimizer, progress, cache, cfg)
         metrics = {"train/loss": loss, **validate(model, val, cfg)}
         if state.is_best(metrics["val/accuracy"], -metrics["val/loss"]):
             save_emd(work / CHECKPOINT, model)
@@ -87,12 +86,12 @@ def set_trainable(model: EMD, *, warmup: bool) -> None:
 def _train_epoch(
     model: EMD,
     optimizer: torch.optim.Optimizer,
-    batches: "tqdm[Batch]",
+    batches: Iterable[Batch],
     cache: "ExpressionCache | None",
     cfg: TrainEmd,
 ) -> float:
     device = next(model.parameters()).device
-    total = torch.zeros((), device=device)
+    losses = []
     for batch in batches:
         mirrored_B = torch.rand(len(batch.index)) < 0.5
         image = to_input(mirror(batch.image, mirrored_B), device)
@@ -104,8 +103,8 @@ def _train_epoch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach()
-    return float(total / batches.total)
+        losses.append(loss.detach())
+    return float(torch.stack(losses).mean())
 
 
 def mirror(x_BCHW: Tensor, which_B: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
     train = AffectNet(expressions, "train", cfg.network.size, augment=augmentation())
     val = AffectNet(expressions, "val", cfg.network.size)
     device = pick_device()
-    model = ESR(cfg.network).to(device, memory_format=torch.channels_last)
+    model = ESR(cfg.network).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.lr)
     state = Resumable(work / "checkpoint.pt", model, optimizer)
     for epoch, metrics in enumerate(state.restore()):

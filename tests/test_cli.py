@@ -114,15 +114,16 @@ def test_help_names_every_stage_and_every_port() -> None:
 
 @pytest.mark.skipif(shutil.which("unshare") is None or shutil.which("mount") is None, reason="needs unshare and mount")
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A file system of one page fills up half-way: one sentence, and the place of the output stays empty."""
+    """A full file system: one sentence, and the place of the output stays empty."""
     tiny_root = tmp_path / "ffpp"
     tiny.write_tree(tiny_root)
     (tmp_path / "small").mkdir()
     section = json.dumps({"methods": ["Face2Face"], "qualities": ["c23"], "max_bad_share": 1.0})
     stage = f"'{sys.executable}' -m components ingest --section '{section}' --dataset {tiny_root} --videos small/videos"
-    script = f"cd {tmp_path} && mount -t tmpfs -o size=4k none small && PYTHONPATH={ROOT} {stage}; code=$?; ls small; exit $code"
+    small = f"cd {tmp_path} && mount -t tmpfs -o size=64k none small && cat /dev/zero > small/filler 2> /dev/null"
+    script = f"{small}; PYTHONPATH={ROOT} {stage}; code=$?; ls small; exit $code"
     result = subprocess.run(["unshare", "-rm", "bash", "-c", script], capture_output=True, text=True, check=False)
     if "Operation not permitted" in result.stderr or "permission denied" in result.stderr:
         pytest.skip("this machine lets no one mount a file system")
     refused(result, "the disk is full")
-    assert result.stdout.strip() == ""
+    assert result.stdout.split() == ["filler"]

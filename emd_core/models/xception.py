@@ -1,6 +1,7 @@
 """Xception (timm's `legacy_xception`, the network of FaceForensics++) as an encoder with output stride 16."""
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -21,9 +22,11 @@ class XceptionEncoder(nn.Module):
     has another shape than in ImageNet's network and starts from random weights, as the paper says.
     """
 
+    net: Any  # timm's module; its layers are not typed
+
     def __init__(self, extra_channels: int) -> None:
         super().__init__()
-        net = timm.create_model("legacy_xception", pretrained=False)
+        net: Any = timm.create_model("legacy_xception", pretrained=False)
         # Output stride 16: block12 no longer shrinks, and what follows is dilated to see as far as before.
         net.block12.skip.stride = (1, 1)
         net.block12.rep[-1].stride = 1

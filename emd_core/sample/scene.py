@@ -18,7 +18,7 @@ from emd_core.sample.light import random_light
 FACE_UNIT = 0.25  # head unit as a share of the frame's height: a face is then about 0.45 of it
 OVERSAMPLING = 1.6  # canvas pixels per frame pixel
 NOISE = (2.0, 4.0)  # standard deviation of the sensor's white noise, grey levels, one value per video
-GRAIN = (6.5, 9.0)  # of its correlated part, which outlives a resize and H.264 at crf 23
+GRAIN = (9.0, 12.0)  # of its correlated part, which outlives a resize and H.264 at crf 23
 GRAIN_SIGMA = 1.2  # pixels
 LENS_SIGMA = 0.5  # pixels
 
