@@ -1,4 +1,4 @@
-"""In which container frames, crops and masks cost least: `python benchmarks/containers.py CLIP [CLIP …]`.
+"""In which container frames, crops and masks cost least: `python -m benchmarks.containers CLIP [CLIP …]`.
 
 Picks frames evenly from each clip as the pipeline does, and prints bytes, seconds to write all, milliseconds to read
 one at random (the file opened each time) and seconds to read all in order. Every container is checked to be lossless.
