@@ -5,13 +5,16 @@ from its last epoch.
 """
 
 import hashlib
+import json
+from pathlib import Path
 
 from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import train_emd as core
 from emd_core.atomic import atomic_dir
-from emd_core.manifest import FACES, MASKS, read_manifest, require_made_from
+from emd_core.errors import UserError
+from emd_core.manifest import FACES, MASKS, Manifest, read_manifest, require_made_from
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.train_emd import TrainEmd
 
@@ -28,6 +31,7 @@ def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model
 
     crops, truth = read_manifest(faces, FACES), read_manifest(masks, MASKS)
     require_made_from(truth, "masks", faces=crops)
+    require_validated(report, truth)
     fer_file = fer / CHECKPOINT
     fer_digest = hashlib.sha256(fer_file.read_bytes()).hexdigest() if fer_file.is_file() else ""
     key = input_key(cfg, [crops.id, truth.id, fer_digest])
@@ -38,3 +42,13 @@ def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model
         core.train_emd(cfg, faces=faces, masks=masks, fer=fer_file, work=work, on_epoch=on_epoch)
         write_training_output(work, history)
         mlflow.log_metrics(best_metrics(history))
+
+
+def require_validated(report: Path, masks: Manifest) -> None:
+    """Refuse data that did not pass validate_data, or that another report is about."""
+    path = report / "result.json"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run validate_data first (`dvc repro validate_data`).")
+    verdict = json.loads(path.read_text())
+    if not verdict["success"] or verdict["masks"] != masks.id:
+        raise UserError(f"{path} does not say that these --masks are valid; run validate_data on them first.")

@@ -57,7 +57,8 @@ def validate_data(cfg: ValidateData, *, videos: In, faces: In, masks: In, report
         place = failed_report if critical else report
         with atomic_dir(place) as out:
             (out / "report.html").write_text(as_html(result))
-            (out / "result.json").write_text(json.dumps({"success": not critical, "checks": checks}, indent=2) + "\n")
+            verdict = {"success": not critical, "masks": masks_table.id, "checks": checks}
+            (out / "result.json").write_text(json.dumps(verdict, indent=2) + "\n")
         mlflow.log_artifacts(str(place), "validation")
         for check in checks:
             if not check["success"] and check["severity"] != "critical":

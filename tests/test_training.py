@@ -1,5 +1,6 @@
 """Training: balanced epochs, and a run that was killed ends as one that was not."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from components.train_emd import require_validated
 from emd_core.dataset import FaceCrops, balanced_order
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
@@ -139,6 +141,27 @@ def test_masks_of_another_run_are_refused(data: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path, table, FACES, {})
     with pytest.raises(UserError, match="--masks was made from another run's --faces"):
         FaceCrops(tmp_path, data / "masks", "val")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        (None, "does not exist; run validate_data first"),
+        ({"success": True, "masks": "another run"}, "does not say that these --masks are valid"),
+        ({"success": False}, "does not say that these --masks are valid"),
+    ],
+    ids=["no report", "of another run", "failed"],
+)
+def test_only_validated_data_are_trained_on(
+    data: Path, tmp_path: Path, verdict: dict[str, object] | None, sentence: str
+) -> None:
+    masks = read_manifest(data / "masks", MASKS)
+    if verdict is not None:
+        (tmp_path / "result.json").write_text(json.dumps({"masks": masks.id} | verdict))
+    with pytest.raises(UserError, match=sentence):
+        require_validated(tmp_path, masks)
+    (tmp_path / "result.json").write_text(json.dumps({"success": True, "masks": masks.id}))
+    require_validated(tmp_path, masks)
 
 
 @pytest.mark.parametrize(("real", "fake"), [(2, 6), (5, 5), (7, 3)])
