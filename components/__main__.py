@@ -83,9 +83,14 @@ def _parse_json(text: str) -> Any:
         raise UserError(f"--section is not valid JSON ({error}); quote it as one argument.") from None
 
 
-def main() -> None:
+def telemetry_off() -> None:
+    """Before any of those tools is imported; a user's own setting wins."""
     for variable, value in TELEMETRY_OFF.items():
         os.environ.setdefault(variable, value)
+
+
+def main() -> None:
+    telemetry_off()
     app = typer.Typer(add_completion=False, no_args_is_help=True, help="The stages of the pipeline.")
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     for name in STAGES:

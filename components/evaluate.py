@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from pydantic import Field
 
 from components import In, Out
+from components.pages import render
 from components.tracking import stage_run
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
@@ -25,13 +25,13 @@ from emd_core.metrics import summarise_slices
 from emd_core.models.checkpoint import CHECKPOINT, load_emd
 from emd_core.precision import Precision, pick_device
 
-TEMPLATE = Path(__file__).parent.parent / "emd_core" / "report.html.j2"
-
 
 class Evaluate(Config):
     """Section evaluate of params.yaml."""
 
-    batch_size: int = Field(ge=1, description="Changes speed and memory, never a number.")
+    batch_size: int = Field(
+        ge=1, description="Of crops; changes speed and memory, and scores in their last bits at most."
+    )
     precision: Precision
 
 
@@ -55,17 +55,13 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
         save_roc(out / "roc.png", curves)
         save_panels(out / "panels.png", emd, crops, frames, cfg.precision)
-        (out / "report.html").write_text(render(out, metrics))
+        page = render("evaluation", metrics=metrics, **{n: picture(out / f"{n}.png") for n in ("roc", "panels")})
+        (out / "report.html").write_text(page)
         for name, figures in metrics["slices"].items():
             mlflow.log_metrics({f"test/{name}/{figure}": value for figure, value in figures.items()})
         mlflow.log_artifacts(str(out))
 
 
-def render(folder: Path, metrics: dict[str, Any]) -> str:
-    """The HTML page of an evaluation folder, pictures included."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE.read_text()).render(
-        metrics=metrics,
-        rows=metrics["slices"].items(),
-        **{name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode() for name in ("roc", "panels")},
-    )
+def picture(path: Path) -> str:
+    """A PNG file as base64, for a page that stands alone."""
+    return base64.b64encode(path.read_bytes()).decode()

@@ -2,11 +2,12 @@
 
 import typer
 
-from components.__main__ import exit_on_user_error
+from components.__main__ import exit_on_user_error, telemetry_off
 from pipelines.summary import summary
 
 
 def main() -> None:
+    telemetry_off()
     app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pipeline as a whole.")
     app.callback()(lambda: None)  # keeps the command's name even while there is only one
     app.command()(summary)

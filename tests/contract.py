@@ -68,7 +68,7 @@ def _stage(name: str, entry: dict[str, Any], stage: Callable[..., None]) -> list
     imports = imported_files(f"components/{name}.py")
     missing = [f for f in imports if not any(f == d or f.startswith(f"{d}/") for d in code)]
     found += [f"{where}: imports {f}, which is not in deps" for f in missing]
-    unused = [d for d in code if not any(f == d or f.startswith(f"{d}/") for f in imports)]
+    unused = [d for d in code if not d.endswith(".j2") and not any(f == d or f.startswith(f"{d}/") for f in imports)]
     return found + [f"{where}: dep {d} is not imported" for d in unused]
 
 
