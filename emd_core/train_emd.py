@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from emd_core.config import Config
 from emd_core.dataset import Batch, FaceCrops, balanced_order
+from emd_core.errors import UserError
 from emd_core.inference import predict_all
 from emd_core.losses import manipulation_loss
 from emd_core.metrics import THRESHOLD, confusion, mean_iou
@@ -46,6 +47,12 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
     """
     torch.manual_seed(cfg.seed)
     train, val = FaceCrops(faces, masks, "train"), FaceCrops(faces, masks, "val")
+    classes = sorted(train.table["label"].unique().tolist())
+    if len(classes) < 2 or len(train) < cfg.batch_size:
+        raise UserError(
+            f"the train split of {masks} has {len(train)} crops of classes {classes}; it needs both classes and at "
+            f"least one batch (train_emd.batch_size is {cfg.batch_size})."
+        )
     esr = load_esr(fer)
     device = pick_device()
     model = build_emd(EMDConfig(image_size=train.size, atrous_rates=cfg.atrous_rates, fer=esr.config))

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from emd_core.affectnet import AffectNet
 from emd_core.config import Config
+from emd_core.errors import UserError
 from emd_core.losses import expression_loss
 from emd_core.models.checkpoint import CHECKPOINT, save_esr
 from emd_core.models.esr import ESR, ESRConfig, vote
@@ -35,6 +36,11 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
     torch.manual_seed(cfg.seed)
     train = AffectNet(expressions, "train", cfg.network.size, augment=augmentation())
     val = AffectNet(expressions, "val", cfg.network.size)
+    if len(train) < cfg.batch_size:
+        raise UserError(
+            f"{expressions} has {len(train)} training images; it needs at least one batch "
+            f"(train_fer.batch_size is {cfg.batch_size})."
+        )
     device = pick_device()
     model = ESR(cfg.network).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.lr)

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -118,6 +119,26 @@ def test_a_missing_expression_network_is_refused(data: Path, tmp_path: Path) -> 
             work=tmp_path,
             on_epoch=lambda epoch, metrics: None,
         )
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 13}, {"label": 1}], ids=["less than a batch", "one class only"])
+def test_too_little_to_train_on_is_refused(data: Path, tmp_path: Path, change: dict[str, int]) -> None:
+    faces, masks = data / "faces", data / "masks"
+    if "label" in change:
+        masks = tmp_path / "masks"
+        shutil.copytree(data / "masks", masks)
+        table = read_manifest(masks, MASKS).table.assign(label=1)
+        write_manifest(masks, table, MASKS, {"faces": read_manifest(faces, FACES)})
+    cfg = EMD.model_copy(update={"batch_size": change.get("batch_size", 4)})
+    fer = data / "fer.safetensors"
+    with pytest.raises(UserError, match="needs both classes and at least one batch"):
+        train_emd(cfg, faces=faces, masks=masks, fer=fer, work=tmp_path, on_epoch=lambda epoch, metrics: None)
+
+
+def test_too_few_expressions_are_refused(expressions: Path, tmp_path: Path) -> None:
+    cfg = FER.model_copy(update={"batch_size": 33})
+    with pytest.raises(UserError, match="has 32 training images; it needs at least one batch"):
+        train_fer(cfg, expressions=expressions, work=tmp_path, on_epoch=lambda epoch, metrics: None)
 
 
 def test_crops_and_masks_are_read_in_the_order_asked(data: Path) -> None:
