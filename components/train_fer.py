@@ -8,6 +8,7 @@ from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import train_fer as core
 from emd_core.atomic import atomic_dir
+from emd_core.config import digest
 from emd_core.train_fer import TrainFer
 
 
@@ -21,8 +22,9 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
         history.append(metrics)
         mlflow.log_metrics(metrics, step=epoch)
 
-    key = input_key(cfg, sorted((str(p.relative_to(expressions)), p.stat().st_size) for p in expressions.rglob("*.*")))
-    with stage_run("train_fer", cfg, {}), atomic_dir(fer, resume_key=key) as work:
+    images = sorted((str(p.relative_to(expressions)), p.stat().st_size) for p in expressions.rglob("*.*"))
+    with stage_run("train_fer", cfg, {}), atomic_dir(fer, resume_key=input_key(cfg, images)) as work:
+        mlflow.set_tag("data.digest", digest(images))
         core.train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch)
         write_training_output(work, history)
         mlflow.log_metrics(best_metrics(history))

@@ -40,7 +40,8 @@ def load_emd(path: Path) -> EMD:
 
 
 def _save(path: Path, kind: str, model: nn.Module, config: ESRConfig | EMDConfig) -> None:
-    metadata = {"kind": kind, "version": VERSION, "config": config.model_dump_json()}
+    # One entry only: safetensors writes several in an order that changes from run to run, and with it the digest.
+    metadata = {"emd": json.dumps({"kind": kind, "version": VERSION, "config": config.model_dump(mode="json")})}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata)
@@ -51,7 +52,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, object], dict[str, Tensor]]:
         raise UserError(f"{path} does not exist; train the network first, or name an existing checkpoint.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get("emd", "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}); copy it again or train anew.") from None
@@ -60,4 +61,4 @@ def _read(path: Path, kind: str) -> tuple[dict[str, object], dict[str, Tensor]]:
             f"{path} holds kind '{metadata.get('kind')}' version {metadata.get('version')}, not '{kind}' version "
             f"{VERSION}; name a checkpoint that this version of the project wrote."
         )
-    return json.loads(metadata["config"]), weights
+    return metadata["config"], weights
