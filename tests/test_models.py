@@ -143,6 +143,15 @@ def test_checkpoints_describe_themselves(emd: EMD, tmp_path: Path) -> None:
     assert load_esr(tmp_path / "esr.safetensors").config == CONFIG.fer
 
 
+def test_equal_weights_give_equal_bytes(emd: EMD, tmp_path: Path) -> None:
+    """The digest of the file is the model's name in metrics, decision and registry."""
+    written = set()
+    for _ in range(6):
+        save_esr(tmp_path / "esr.safetensors", emd.fer)
+        written.add((tmp_path / "esr.safetensors").read_bytes())
+    assert len(written) == 1
+
+
 def test_a_wrong_checkpoint_is_refused(emd: EMD, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_emd(tmp_path / "none.safetensors")
