@@ -94,7 +94,8 @@ def read_frames(path: Path, wanted: Iterable[int]) -> Iterator[NDArray[np.uint8]
 def write_frames(path: Path, frames: Iterable[av.VideoFrame]) -> None:
     """Store decoded frames without loss; `read_frames(path, …)` gives the RGB that the frames themselves give."""
     formats = {f.name for f in av.Codec("ffv1", "w").video_formats or ()}
-    with av.open(str(path), "w", format="matroska") as container:
+    # bitexact: no random id and no date in the file, so that equal frames give equal bytes.
+    with av.open(str(path), "w", format="matroska", options={"fflags": "bitexact"}) as container:
         stream = None
         for index, frame in enumerate(frames):
             if frame.format.name not in formats:

@@ -105,6 +105,13 @@ def test_stored_frames_are_bit_exact(tmp_path: Path, pix_fmt: str, colours: tupl
     assert all(np.array_equal(a, b) for a, b in zip(stored, read_frames(source, picked), strict=True))
 
 
+def test_equal_frames_give_equal_files(tmp_path: Path) -> None:
+    tiny.write_mp4(tmp_path / "clip.mp4", tiny.face_frames(3))
+    for name in ("a.mkv", "b.mkv"):
+        write_frames(tmp_path / name, decode(tmp_path / "clip.mp4", range(3)))
+    assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
+
+
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "nv12"], ids=["of full range", "that FFV1 lacks"])
 def test_frames_of_a_rarer_format_are_bit_exact(tmp_path: Path, pix_fmt: str) -> None:
     frame = av.VideoFrame.from_ndarray(tiny.face_frames(1)[0], format="rgb24").reformat(format=pix_fmt)
