@@ -28,6 +28,7 @@ TELEMETRY_OFF = {
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
 Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]
+Changes = Annotated[list[str], typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change; may be repeated.")]
 InFolder = Annotated[Path, typer.Option(help="Folder to read.")]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write.")]
 
@@ -53,11 +54,11 @@ def command(name: str) -> Callable[..., None]:
     parameters = inspect.signature(stage).parameters
     model = parameters["cfg"].annotation
 
-    def run(params: Path, section: str, **paths: Path) -> None:
+    def run(params: Path, section: str, set: list[str], **paths: Path) -> None:
         if section:
             cfg = read_section({name: _parse_json(section)}, name, model, where="--section")
         else:
-            cfg = read_section(read_params(params), name, model, where=str(params))
+            cfg = read_section(read_params(params, set), name, model, where=str(params))
         for port, direction in ports(stage).items():
             if direction == "in" and paths[port] is not None and not paths[port].exists():
                 raise UserError(f"--{port} {paths[port]} does not exist; run the stage that makes it first.")
@@ -70,7 +71,12 @@ def command(name: str) -> Callable[..., None]:
         option(port, InFolder if direction == "in" else OutFolder, parameters[port].default)
         for port, direction in ports(stage).items()
     ]
-    options = [option("params", ParamsFile, Path("params.yaml")), option("section", Section, ""), *folders]
+    options = [
+        option("params", ParamsFile, Path("params.yaml")),
+        option("set", Changes, []),
+        option("section", Section, ""),
+        *folders,
+    ]
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in options}
     return run

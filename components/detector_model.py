@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from emd_core.boxes import Square, choose_face, crop_square, cut
 from emd_core.errors import UserError
 from emd_core.inference import predict
-from emd_core.models.checkpoint import load_emd
+from emd_core.models.checkpoint import load_detector
 from emd_core.precision import pick_device
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Detector(PythonModel):
     """Scores pictures, one row each; a picture that cannot be scored gets a row that says why."""
 
     def load_context(self, context: Any) -> None:
-        self.emd = load_emd(Path(context.artifacts[CHECKPOINT])).to(pick_device())
+        self.detector = load_detector(Path(context.artifacts[CHECKPOINT])).to(pick_device())
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score the pictures of column `image`: PNG or JPEG files as bytes (over REST, base64).
@@ -75,7 +75,7 @@ class Detector(PythonModel):
                 square = self._square(image, find=bool((params or {}).get("detect_faces")))
                 reason = "no face found"
             if image is not None and square is not None:
-                crops[len(rows)] = cut(image, square, self.emd.config.image_size)
+                crops[len(rows)] = cut(image, square, self.detector.size)
                 rows.append({**square._asdict(), "status": "ok", "reason": ""})
             else:
                 rows.append({"status": "unreadable" if image is None else "no_face", "reason": reason})
@@ -111,7 +111,7 @@ class Detector(PythonModel):
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             image_B3HW = torch.from_numpy(np.stack([crops[row] for row in batch])).permute(0, 3, 1, 2)
-            scores, masks_BHW = predict(self.emd, image_B3HW, "fp32")
+            scores, masks_BHW = predict(self.detector, image_B3HW, "fp32")
             results += [(r, float(s), encode(m)) for r, s, m in zip(batch, scores, masks_BHW, strict=True)]
         return results
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import jinja2
 
+HERE = Path(__file__).parent  # the style lies here, whatever folder a page is from
 
-def render(template: str, **values: Any) -> str:
-    """The page of `<template>.html.j2`; a value that the template needs and does not get is an error."""
+
+def render(template: str, folder: Path = HERE, **values: Any) -> str:
+    """The page of `<folder>/<template>.html.j2`; a value that the template needs and does not get is an error."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([folder, HERE]), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template(f"{template}.html.j2").render(values)

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,17 +22,43 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def read_params(path: Path) -> dict[str, Any]:
-    """The sections of a params file, each a dict."""
+def read_params(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The sections of a params file, each a dict.
+
+    A file may name another one as its `base`, relative to itself: the keys of its sections are laid over the base's.
+    `changes` are laid over both, each "section.key=value" with a YAML value; keys within a key may follow.
+    """
     try:
         params = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; pass --params with the path of a params file.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML ({' '.join(str(error).split())}); mend the file.") from None
-    if not isinstance(params, dict):
+    if not isinstance(params, dict) or not all(isinstance(v, dict) for k, v in params.items() if k != "base"):
         raise UserError(f"{path} holds no sections; it must map stage names to their values, as params.yaml does.")
+    if "base" in params:
+        sections = read_params(path.parent / params.pop("base"))
+        params = {name: sections.get(name, {}) | params.get(name, {}) for name in sections | params}
+    for change in changes:
+        _lay_over(params, change)
     return params
+
+
+def _lay_over(params: dict[str, Any], change: str) -> None:
+    """Set one value in place."""
+    key, equals, value = change.partition("=")
+    *path, last = key.split(".")
+    place: Any = params
+    for name in path:
+        place = place.get(name) if isinstance(place, dict) else None
+    if not equals or not path or not isinstance(place, dict):
+        raise UserError(
+            f"--set {change} names no value; it must be section.key=value with a known section, such as train_emd.lr=1e-3."
+        )
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {change}: the value is not valid YAML; quote it as one argument.") from None
 
 
 def section(params: Mapping[str, Any], name: str, model: type[C], where: str) -> C:

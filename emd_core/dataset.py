@@ -1,6 +1,6 @@
 """Face crops, masks and labels, read by batch from memory-mapped files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,31 +10,55 @@ import torch
 from torch import Tensor
 
 from emd_core.errors import UserError
-from emd_core.manifest import FACES, MASKS, OK, read_manifest, require_made_from
+from emd_core.manifest import FACES, MASKS, OK, ORIGINAL, read_manifest, require_made_from
 from emd_core.masks import unpack
 from emd_core.store import open_rows
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`image` uint8 RGB B3HW, `mask` bool B1HW, `label` int64 B (1 = manipulated), `index` rows of the table, B."""
+    """`image` uint8 RGB B3HW, `mask` bool B1HW, `label` int64 B (1 = manipulated), `index` rows of the table, B.
+
+    `known` bool B: whether the mask is known; where it is not, `mask` is all False and means nothing.
+    """
 
     image: Tensor
     mask: Tensor
     label: Tensor
+    known: Tensor
     index: np.ndarray
 
 
 class FaceCrops:
-    """The usable crops of one split; `table` has the manifest's columns, one row per crop."""
+    """The usable crops of one split; `table` has the manifest's columns, one row per crop.
 
-    def __init__(self, faces: Path, masks: Path, split: str) -> None:
+    `methods` and `qualities` leave only those (None: all); the originals of the qualities always stay.
+    """
+
+    def __init__(
+        self,
+        faces: Path,
+        masks: Path,
+        split: str,
+        methods: Sequence[str] | None = None,
+        qualities: Sequence[str] | None = None,
+    ) -> None:
         manifest = read_manifest(masks, MASKS)
         require_made_from(manifest, "masks", faces=read_manifest(faces, FACES))
         usable = (manifest.table["status"] == OK) & (manifest.table["split"] == split)
-        self.table: pd.DataFrame = manifest.table[usable].reset_index(drop=True)
-        if self.table.empty:
+        table: pd.DataFrame = manifest.table[usable]
+        if table.empty:
             raise UserError(f"{masks} has no usable crop in split '{split}'; check the splits of the dataset.")
+        for column, wanted in (("method", methods), ("quality", qualities)):
+            if wanted is not None:
+                lacking = sorted(set(wanted) - set(table[column]))
+                if lacking:
+                    raise UserError(
+                        f"{masks} has no usable crop of {column} '{lacking[0]}' in split '{split}'; it holds "
+                        f"{', '.join(sorted(table[column].unique()))}: choose out of these, or prepare the data for it."
+                    )
+                table = table[table[column].isin([*wanted, ORIGINAL])]
+        self.table = table.reset_index(drop=True)
         files = self.table["file"].unique()
         self._crops = {name: open_rows(faces / name) for name in files}
         self._masks = {name: open_rows(masks / name) for name in files}
@@ -55,6 +79,7 @@ class FaceCrops:
             torch.from_numpy(image).permute(0, 3, 1, 2),
             torch.from_numpy(mask).unsqueeze(1),
             torch.from_numpy(rows["label"].to_numpy(np.int64)),
+            torch.from_numpy(rows["mask_share"].notna().to_numpy(copy=True)),
             index,
         )
 

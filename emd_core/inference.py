@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from emd_core.dataset import Batch, FaceCrops
-from emd_core.models.emd import EMD
+from emd_core.models.detector import Detector
 from emd_core.precision import Precision, autocast, to_input
 
 
 @torch.inference_mode()
-def predict(model: EMD, image_B3HW: Tensor, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
+def predict(model: Detector, image_B3HW: Tensor, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
     """uint8 RGB crops -> probability that the face is manipulated, B, and that each pixel is, BHW, in [0, 1]."""
     device = next(model.parameters()).device
     with autocast(device, precision):
@@ -21,7 +21,7 @@ def predict(model: EMD, image_B3HW: Tensor, precision: Precision) -> tuple[np.nd
 
 
 def predict_all(
-    model: EMD, crops: FaceCrops, batch_size: int, precision: Precision
+    model: Detector, crops: FaceCrops, batch_size: int, precision: Precision
 ) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
     """Each batch of the crops, in order, with its scores and mask scores."""
     for batch in crops.batches(np.arange(len(crops)), batch_size, drop_last=False):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -13,10 +14,12 @@ from emd_core.config import Config
 from emd_core.dataset import Batch, FaceCrops, balanced_order
 from emd_core.errors import UserError
 from emd_core.inference import predict_all
-from emd_core.losses import manipulation_loss
 from emd_core.metrics import THRESHOLD, confusion, mean_iou
-from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_emd
-from emd_core.models.emd import EMD, EMDConfig, build_emd
+from emd_core.models.build import NetworkConfig, build_detector
+from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_detector
+from emd_core.models.detector import Detector
+from emd_core.models.emd import EMD
+from emd_core.models.multitask import MultiTask, load_published_multitask
 from emd_core.precision import Precision, autocast, pick_device, to_input
 from emd_core.training import EpochHook, Resumable
 
@@ -25,14 +28,23 @@ class TrainEmd(Config):
     """Section train_emd of params.yaml."""
 
     seed: int = Field(ge=0)
-    encoder_weights: str = Field(description="'imagenet' (timm's download), 'random', or a state-dict file.")
-    atrous_rates: tuple[int, int, int] = Field(description="Of the decoder's pyramid; (6, 12, 18) at 299 pixels.")
+    methods: list[str] | None = Field(description="Manipulations to learn from; null = all that the crops hold.")
+    qualities: list[str] | None = Field(description="Qualities to learn from; null = all that the crops hold.")
+    targets: int | None = Field(
+        ge=1, description="Number of training videos: so many originals, with the fakes made of them; null = all."
+    )
+    network: NetworkConfig
+    weights: str = Field(
+        description="Where theta starts: 'random'; Xception: 'imagenet' (timm's download) or a state-dict file; "
+        "MultiTask: the folder of its published files."
+    )
     warmup_epochs: int = Field(ge=0, description="Epochs in which all layers before conv4 are fixed; 3 in the paper.")
-    epochs: int = Field(ge=1, description="Epochs after the warm-up; 20 in the paper.")
+    epochs: int = Field(ge=0, description="Epochs after the warm-up; 20 in the paper. 0 keeps the weights as loaded.")
     batch_size: int = Field(ge=2)
     lr: float = Field(gt=0, description="Adam's learning rate.")
     betas: tuple[float, float]
     eps: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
     precision: Precision
     cache_expression: bool = Field(
         description="Keep the expression features of every crop and of its mirror image in memory: they never change."
@@ -46,52 +58,74 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
     called again with the same `work`, and ends with the same weights as one that was not.
     """
     torch.manual_seed(cfg.seed)
-    train, val = FaceCrops(faces, masks, "train"), FaceCrops(faces, masks, "val")
-    classes = sorted(train.table["label"].unique().tolist())
-    if len(classes) < 2 or len(train) < cfg.batch_size:
+    train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
+    rows = choose_targets(train.table, cfg)
+    label = train.table["label"].to_numpy()[rows]
+    classes = sorted(set(label.tolist()))
+    if len(classes) < 2 or len(rows) < cfg.batch_size:
         raise UserError(
-            f"the train split of {masks} has {len(train)} crops of classes {classes}; it needs both classes and at "
+            f"the train split of {masks} has {len(rows)} crops of classes {classes}; it needs both classes and at "
             f"least one batch (train_emd.batch_size is {cfg.batch_size})."
         )
-    esr = load_esr(fer)
     device = pick_device()
-    model = build_emd(EMDConfig(image_size=train.size, atrous_rates=cfg.atrous_rates, fer=esr.config))
-    model.fer.load_state_dict(esr.state_dict())
-    if cfg.encoder_weights != "random":
-        model.encoder.load_imagenet(cfg.encoder_weights)
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = make_detector(cfg, fer).to(device).to(memory_format=torch.channels_last)
     theta = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, fused=True)
+    optimizer = torch.optim.Adam(
+        theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
+    )
     state = Resumable(work / "checkpoint.pt", model, optimizer)
     for epoch, metrics in enumerate(state.restore()):
         on_epoch(epoch, metrics)
 
-    cache = ExpressionCache(model, train, cfg) if cfg.cache_expression else None
-    for epoch in range(len(state.history), cfg.warmup_epochs + cfg.epochs):
+    epochs = cfg.warmup_epochs + cfg.epochs
+    if not epochs:
+        save_detector(work / CHECKPOINT, model)
+        on_epoch(0, validate(model, val, cfg))
+    cache = ExpressionCache(model, train, rows, cfg) if cfg.cache_expression and model.fer is not None else None
+    for epoch in range(len(state.history), epochs):
         set_trainable(model, warmup=epoch < cfg.warmup_epochs)
         torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed
-        order = balanced_order(train.table["label"].to_numpy(), np.random.default_rng([cfg.seed, epoch]))
+        order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
         batches = train.batches(order, cfg.batch_size, drop_last=True)  # batch norm needs full batches
-        title = f"train_emd epoch {epoch + 1}/{cfg.warmup_epochs + cfg.epochs}"
-        progress = tqdm(batches, title, total=len(order) // cfg.batch_size)
+        progress = tqdm(batches, f"train_emd epoch {epoch + 1}/{epochs}", total=len(order) // cfg.batch_size)
         loss = _train_epoch(model, optimizer, progress, cache, cfg)
         metrics = {"train/loss": loss, **validate(model, val, cfg)}
         if state.is_best(metrics["val/accuracy"], -metrics["val/loss"]):
-            save_emd(work / CHECKPOINT, model)
+            save_detector(work / CHECKPOINT, model)
         state.save(metrics)
         on_epoch(epoch, metrics)
 
 
-def set_trainable(model: EMD, *, warmup: bool) -> None:
+def make_detector(cfg: TrainEmd, fer: Path) -> Detector:
+    """The network of the config with phi from `fer` and theta from where `weights` says."""
+    model = build_detector(cfg.network, load_esr(fer) if cfg.network.expression else None)
+    if cfg.weights == "random":
+        return model
+    if isinstance(model, EMD):
+        model.encoder.load_weights(cfg.weights)
+    elif isinstance(model, MultiTask):
+        load_published_multitask(model, Path(cfg.weights))
+    return model
+
+
+def choose_targets(table: pd.DataFrame, cfg: TrainEmd) -> np.ndarray:
+    """Row numbers of the first `targets` target ids in a random order; a larger number only adds to a smaller."""
+    ids = table["target"].unique()
+    if cfg.targets is not None and cfg.targets > len(ids):
+        raise UserError(f"train_emd.targets is {cfg.targets}, but the train split has {len(ids)} targets; lower it.")
+    chosen = np.random.default_rng(cfg.seed).permutation(ids)[: cfg.targets]
+    return np.flatnonzero(table["target"].isin(chosen))
+
+
+def set_trainable(model: Detector, *, warmup: bool) -> None:
     """Train mode for what learns. In the warm-up all encoder layers before conv4 are fixed, batch norms included."""
     model.train()
-    for name, module in model.encoder.net.named_children():
-        learns = not warmup or f"net.{name}.".startswith(model.encoder.fresh_prefixes())
-        module.requires_grad_(learns).train(learns)
+    for module in model.pretrained():
+        module.requires_grad_(not warmup).train(not warmup)
 
 
 def _train_epoch(
-    model: EMD,
+    model: Detector,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     cache: "ExpressionCache | None",
@@ -105,8 +139,7 @@ def _train_epoch(
         mask = mirror(batch.mask, mirrored_B).to(device).float()
         expression = cache.read(batch.index, mirrored_B).to(device) if cache else None
         with autocast(device, cfg.precision):
-            logits, mask_logits = model(image, expression)
-        loss = manipulation_loss(logits.float(), mask_logits.float(), batch.label.to(device), mask)
+            loss = model.loss(image, batch.label.to(device), mask, batch.known.to(device), expression)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -119,32 +152,37 @@ def mirror(x_BCHW: Tensor, which_B: Tensor) -> Tensor:
     return torch.where(which_B[:, None, None, None], x_BCHW.flip(3), x_BCHW)
 
 
-def validate(model: EMD, crops: FaceCrops, cfg: TrainEmd) -> dict[str, float]:
-    """Accuracy, cross-entropy and mean IoU over all crops."""
+def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd) -> dict[str, float]:
+    """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask."""
     model.eval()
     right, loss, counts = 0, 0.0, np.zeros(4, np.int64)
     for batch, score, mask_score in predict_all(model, crops, cfg.batch_size, cfg.precision):
         label = batch.label.numpy()
         right += int(((score > THRESHOLD) == label).sum())
         loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
-        counts += confusion(mask_score > THRESHOLD, batch.mask.squeeze(1).numpy()).sum(axis=0)
-    return {"val/accuracy": right / len(crops), "val/loss": loss / len(crops), "val/miou": mean_iou(*counts.tolist())}
+        known = batch.known.numpy()
+        counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
+    figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
+    return figures | ({"val/miou": mean_iou(*counts.tolist())} if counts.any() else {})
 
 
 class ExpressionCache:
     """The pooled expression features of every crop and of its mirror image, in bf16 (37 KB each at 96 pixels)."""
 
-    def __init__(self, model: EMD, crops: FaceCrops, cfg: TrainEmd) -> None:
+    def __init__(self, model: Detector, crops: FaceCrops, rows: np.ndarray, cfg: TrainEmd) -> None:
         model.eval()
         device = next(model.parameters()).device
-        batches = crops.batches(np.arange(len(crops)), cfg.batch_size, drop_last=False)
+        batches = crops.batches(rows, cfg.batch_size, drop_last=False)
         parts = []
-        for batch in tqdm(batches, total=-(-len(crops) // cfg.batch_size), desc="expression features"):
+        for batch in tqdm(batches, total=-(-len(rows) // cfg.batch_size), desc="expression features"):
             both = torch.cat([batch.image, batch.image.flip(3)])
             with autocast(device, cfg.precision):
-                features = model.expression_features(to_input(both, device)).to("cpu", torch.bfloat16)
-            parts.append(torch.stack(features.chunk(2), dim=1))
+                features = model.expression_features(to_input(both, device))
+            assert features is not None  # a cache is made only for networks with an expression stream
+            parts.append(torch.stack(features.to("cpu", torch.bfloat16).chunk(2), dim=1))
         self._features = torch.cat(parts)
+        self._place = np.full(len(crops), -1)
+        self._place[rows] = np.arange(len(rows))
 
     def read(self, index: np.ndarray, mirrored_B: Tensor) -> Tensor:
-        return self._features[torch.from_numpy(index), mirrored_B.long()]
+        return self._features[torch.from_numpy(self._place[index]), mirrored_B.long()]

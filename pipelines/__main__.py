@@ -3,14 +3,16 @@
 import typer
 
 from components.__main__ import exit_on_user_error, telemetry_off
+from pipelines.cell import cell
+from pipelines.experiments import experiments
 from pipelines.summary import summary
 
 
 def main() -> None:
     telemetry_off()
     app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pipeline as a whole.")
-    app.callback()(lambda: None)  # keeps the command's name even while there is only one
-    app.command()(summary)
+    for command in (summary, cell, experiments):
+        app.command()(command)
     app(prog_name="python -m pipelines")
 
 

@@ -2,27 +2,31 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emd_core.atomic import atomic_file
 from emd_core.errors import UserError
-from emd_core.models.emd import EMD, EMDConfig, build_emd
+from emd_core.models.build import NetworkConfig, build_detector
+from emd_core.models.detector import Detector
 from emd_core.models.esr import ESR, ESRConfig
 
-VERSION = "1"
+VERSION = "2"
 CHECKPOINT = "model.safetensors"  # its name in the output folder of a training stage
 
 
 def save_esr(path: Path, model: ESR) -> None:
-    _save(path, "esr", model, model.config)
+    _save(path, "esr", model, model.config.model_dump(mode="json"))
 
 
-def save_emd(path: Path, model: EMD) -> None:
+def save_detector(path: Path, model: Detector) -> None:
     """The expression network's weights are part of the file: it needs nothing beside it."""
-    _save(path, "emd", model, model.config)
+    fer = None if model.fer is None else model.fer.config.model_dump(mode="json")
+    _save(path, "detector", model, {"network": model.config.model_dump(mode="json"), "fer": fer})
 
 
 def load_esr(path: Path) -> ESR:
@@ -32,22 +36,23 @@ def load_esr(path: Path) -> ESR:
     return model.eval()
 
 
-def load_emd(path: Path) -> EMD:
-    config, weights = _read(path, "emd")
-    model = build_emd(EMDConfig.model_validate(config))
+def load_detector(path: Path) -> Detector:
+    config, weights = _read(path, "detector")
+    fer = None if config["fer"] is None else ESR(ESRConfig.model_validate(config["fer"]))
+    model = build_detector(TypeAdapter(NetworkConfig).validate_python(config["network"]), fer)
     model.load_state_dict(weights)
     return model.eval()
 
 
-def _save(path: Path, kind: str, model: nn.Module, config: ESRConfig | EMDConfig) -> None:
+def _save(path: Path, kind: str, model: nn.Module, config: dict[str, Any]) -> None:
     # One entry only: safetensors writes several in an order that changes from run to run, and with it the digest.
-    metadata = {"emd": json.dumps({"kind": kind, "version": VERSION, "config": config.model_dump(mode="json")})}
+    metadata = {"emd": json.dumps({"kind": kind, "version": VERSION, "config": config})}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata)
 
 
-def _read(path: Path, kind: str) -> tuple[dict[str, object], dict[str, Tensor]]:
+def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; train the network first, or name an existing checkpoint.")
     try:

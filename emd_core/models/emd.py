@@ -1,65 +1,62 @@
 """EMD: the two-stream network. Expression features join a manipulation encoder; two heads classify and localise."""
 
-import torch
+from collections.abc import Iterable
+from typing import Literal
+
 import torch.nn.functional as F
 from pydantic import Field
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 from torch import Tensor, nn
 
 from emd_core.config import Config
-from emd_core.models.esr import ESR, FEATURE_CHANNELS, ESRConfig, pool_branches
+from emd_core.losses import PixelReduction, manipulation_loss
+from emd_core.models.detector import Detector
+from emd_core.models.esr import ESR, FEATURE_CHANNELS
 from emd_core.models.xception import LATENT_CHANNELS, LOW_CHANNELS, XceptionEncoder
 
 DECODER_CHANNELS = 256
 
 
 class EMDConfig(Config):
-    """What it takes to build the network again from its checkpoint."""
+    """Xception + DeepLabV3+, with the expression stream (EMD; SimFER if that has one branch) or without."""
 
-    image_size: int = Field(ge=48, description="Side of the square face crop, pixels.")
-    atrous_rates: tuple[int, int, int] = Field(description="Of the decoder's pyramid; within the latent map's side.")
-    fer: ESRConfig
+    kind: Literal["emd"]
+    size: int = Field(ge=48, description="Side of the square input, pixels; 299 in Xception.")
+    expression: bool = Field(description="Whether the expression features join the encoder.")
+    atrous_rates: tuple[int, int, int] = Field(description="Of the decoder's pyramid; (6, 12, 18) at 299 pixels.")
+    pixel_loss: PixelReduction = Field(description="Eq. 7: the mean over an image's pixels, or their sum as printed.")
 
 
-class EMD(nn.Module):
-    """Face crops B3HW, RGB in [0, 1] -> class logits B2 (1 = manipulated) and mask logits B1HW.
+class EMD(Detector):
+    """The paper's network; without `fer` its twin, called XceptionNet in the paper's tables."""
 
-    phi (`fer`) is trained before and frozen here; theta is everything else (Algorithm 1).
-    """
-
-    def __init__(self, config: EMDConfig, fer: ESR, encoder: XceptionEncoder, decoder: nn.Module, fc: nn.Linear):
-        super().__init__()
+    def __init__(self, config: EMDConfig, fer: ESR | None, encoder: XceptionEncoder, decoder: nn.Module) -> None:
+        super().__init__(config.size, fer)
         self.config = config
-        self.fer = fer.requires_grad_(False)
-        self.encoder, self.decoder, self.fc = encoder, decoder, fc
+        self.encoder, self.decoder = encoder, decoder
+        self.fc = nn.Linear(LATENT_CHANNELS, 2)
         self.mask = nn.Conv2d(DECODER_CHANNELS, 1, 1)
 
-    def train(self, mode: bool = True) -> "EMD":
-        super().train(mode)
-        self.fer.eval()  # phi keeps its batch statistics too
-        return self
-
-    @torch.no_grad()
-    def expression_features(self, image_B3HW: Tensor) -> Tensor:
-        """The pooled map FF, B 512 hw, of Eq. 2 to 5."""
-        size = (self.fer.config.size, self.fer.config.size)
-        small = F.interpolate(image_B3HW, size, mode="bilinear", antialias=True, align_corners=False)
-        return pool_branches(*self.fer(small))
-
-    def forward(self, image_B3HW: Tensor, expression_BChw: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`expression_BChw` may be given where it was computed before: phi is frozen, so it never changes."""
-        if expression_BChw is None:
-            expression_BChw = self.expression_features(image_B3HW)
-        low, latent = self.encoder(image_B3HW * 2 - 1, expression_BChw)
+    def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
+        low, latent = self.encoder(image_B3SS * 2 - 1, expression_BChw)
         logits_B2 = self.fc(latent.mean(dim=(2, 3)))
         # Xception's unpadded stem makes the low map a few pixels smaller than 4x the latent one.
         low = F.interpolate(low, [4 * s for s in latent.shape[2:]], mode="bilinear", align_corners=False)
-        decoded = self.decoder([latent, latent, low, latent])
-        mask = F.interpolate(self.mask(decoded), image_B3HW.shape[2:], mode="bilinear", align_corners=False)
-        return logits_B2, mask
+        return logits_B2, self.mask(self.decoder([latent, latent, low, latent]))
+
+    def loss(
+        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
+    ) -> Tensor:
+        logits, mask_logits = self(image_B3HW, expression_BChw)
+        return manipulation_loss(
+            logits.float(), mask_logits.float(), label_B, mask_B1HW, known_B, self.config.pixel_loss
+        )
+
+    def pretrained(self) -> Iterable[nn.Module]:
+        return self.encoder.pretrained()
 
 
-def build_emd(config: EMDConfig) -> EMD:
+def build_emd(config: EMDConfig, fer: ESR | None) -> EMD:
     """EMD with random weights; load a checkpoint or the parts' weights into it."""
     decoder = DeepLabV3PlusDecoder(
         encoder_channels=(LATENT_CHANNELS, LATENT_CHANNELS, LOW_CHANNELS, LATENT_CHANNELS),  # it reads [2] and [-1]
@@ -70,5 +67,4 @@ def build_emd(config: EMDConfig) -> EMD:
         aspp_separable=True,
         aspp_dropout=0.5,
     )
-    encoder = XceptionEncoder(extra_channels=FEATURE_CHANNELS)
-    return EMD(config, ESR(config.fer), encoder, decoder, nn.Linear(LATENT_CHANNELS, 2))
+    return EMD(config, fer, XceptionEncoder(extra_channels=0 if fer is None else FEATURE_CHANNELS), decoder)

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emd_core.errors import UserError
+from emd_core.models.weights import load_exactly, read_state_dict
 
 LOW_CHANNELS = 128  # block1, stride 4
 MIDDLE_CHANNELS = 1536  # conv3, the map that the expression features join
 LATENT_CHANNELS = 2048  # conv4
+FRESH = ("conv4", "bn4")  # "the layer after feature concatenation" starts from random weights
 
 
 class XceptionEncoder(nn.Module):
@@ -56,35 +58,40 @@ class XceptionEncoder(nn.Module):
         latent = net.act4(net.bn4(net.conv4(middle)))
         return low, latent
 
-    def fresh_prefixes(self) -> tuple[str, ...]:
-        """Names of the layers that never come from ImageNet: the last convolution and its batch norm."""
-        return ("net.conv4.", "net.bn4.")
+    def pretrained(self) -> list[nn.Module]:
+        """All layers but conv4 and bn4, which never come from ImageNet."""
+        return [module for name, module in self.net.named_children() if name not in FRESH]
 
-    def load_imagenet(self, weights: str) -> None:
-        """Load all but conv4, bn4 and fc from timm's download ("imagenet") or from a state-dict file."""
+    def load_weights(self, weights: str) -> None:
+        """Load all but conv4, bn4 and fc from timm's download ("imagenet") or from a state-dict file.
+
+        The file may be of timm's legacy_xception or of FaceForensics++'s Xception, with or without its classifier.
+        """
+        reference: Any = timm.create_model("legacy_xception", num_classes=0)
         if weights == "imagenet":
             try:
-                state = timm.create_model("legacy_xception", pretrained=True).state_dict()
+                reference = timm.create_model("legacy_xception", pretrained=True, num_classes=0)
             except Exception as error:  # timm raises what its download library raises
                 raise UserError(
                     f"the ImageNet weights of Xception could not be downloaded ({type(error).__name__}); set "
-                    "train_emd.encoder_weights to the path of a state-dict file, or to 'random'."
+                    "train_emd.weights to the path of a state-dict file, or to 'random'."
                 ) from error
         else:
-            if not Path(weights).is_file():
-                raise UserError(
-                    f"train_emd.encoder_weights names {weights}, which does not exist; "
-                    "give a state-dict file of timm's legacy_xception, 'imagenet' or 'random'."
-                )
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        fresh = tuple(p.removeprefix("net.") for p in self.fresh_prefixes())
+            load_exactly(reference, without_classifier(read_state_dict(Path(weights))), weights)
         own = self.net.state_dict()
-        for key, tensor in own.items():
-            if key.startswith(fresh):
-                continue
-            if key not in state or state[key].shape != tensor.shape:
-                raise UserError(
-                    f"{weights} does not hold '{key}' of shape {tuple(tensor.shape)}; "
-                    "it must be a state dict of timm's legacy_xception."
-                )
-            tensor.copy_(state[key])
+        for key, tensor in reference.state_dict().items():
+            if key.split(".")[0] not in FRESH:
+                own[key].copy_(tensor)
+
+
+def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The keys of timm's legacy_xception without fc, from those of FaceForensics++ (`model.…`, `last_linear`).
+
+    The oldest published file stores pointwise convolutions as matrices; they become 1x1 kernels.
+    """
+    bare = {key.removeprefix("model."): tensor for key, tensor in state.items()}
+    return {
+        key: tensor[:, :, None, None] if "pointwise" in key and tensor.ndim == 2 else tensor
+        for key, tensor in bare.items()
+        if not key.startswith(("fc.", "last_linear."))
+    }

@@ -1,0 +1,165 @@
+"""MultiTask: a Y-shaped auto-encoder that classifies by which half of its latent map is active, segments and
+reconstructs (Nguyen et al., BTAS 2019, "Multi-task learning for detecting and segmenting manipulated facial images").
+
+Layer names and shapes are those of the published weights. There half 0 and class 0 mean altered, half 1 and class 1
+original; outside this file label 1 means manipulated, as everywhere.
+"""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from emd_core.config import Config
+from emd_core.errors import UserError
+from emd_core.losses import mean_of_known
+from emd_core.models.detector import Detector, resize
+from emd_core.models.esr import ESR, FEATURE_CHANNELS
+from emd_core.models.weights import load_exactly, read_state_dict
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
+LATENT_CHANNELS = 128
+LAST = 24  # index of the encoder's last convolution
+
+
+class MultiTaskConfig(Config):
+    """MultiTask, with the expression stream (EnsFER; SimFER if that has one branch) or without."""
+
+    kind: Literal["multitask"]
+    size: int = Field(ge=32, multiple_of=16, description="Side of the square input, pixels; 256 in the publication.")
+    expression: bool = Field(description="Whether the expression features join the encoder.")
+
+
+class Encoder(nn.Module):
+    """Normalised B3SS -> latent map B 128 S/16 S/16. Extra channels join before the last convolution."""
+
+    def __init__(self, extra_channels: int) -> None:
+        super().__init__()
+        plan = [(3, 8, 1), (8, 8, 2), (8, 16, 1), (16, 16, 2), (16, 32, 1), (32, 32, 2), (32, 64, 1), (64, 64, 2)]
+        plan.append((64 + extra_channels, LATENT_CHANNELS, 1))
+        self.encoder = nn.Sequential(
+            *itertools.chain.from_iterable(
+                (nn.Conv2d(inside, outside, 3, stride, padding=1), nn.BatchNorm2d(outside), nn.ReLU())
+                for inside, outside, stride in plan
+            )
+        )
+        self.encoder.apply(_initialise)
+
+    def forward(self, x_B3SS: Tensor, extra_BChw: Tensor | None) -> Tensor:
+        middle = self.encoder[:LAST](x_B3SS)
+        if extra_BChw is not None:
+            extra = F.interpolate(extra_BChw.to(middle.dtype), middle.shape[2:], mode="bilinear", align_corners=False)
+            middle = torch.cat([middle, extra], dim=1)
+        latent: Tensor = self.encoder[LAST:](middle)
+        return latent
+
+
+class Decoder(nn.Module):
+    """Latent map -> mask logits B2SS (1 = manipulated) and the reconstruction B3SS in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Sequential(*_up(LATENT_CHANNELS, 64, 1), *_up(64, 64, 2), *_up(64, 32, 1), *_up(32, 32, 2))
+        self.segmenter = _head(2)
+        self.decoder = _head(3)
+        self.segmenter.apply(_initialise)
+        self.decoder.apply(_initialise)
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        shared = self.shared(latent)
+        return self.segmenter(shared), self.decoder(shared).tanh()
+
+
+class MultiTask(Detector):
+    """The score is the softmax of the two halves' mean activations; the mask is decoded from the winning half."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: MultiTaskConfig, fer: ESR | None) -> None:
+        super().__init__(config.size, fer)
+        self.config = config
+        self.encoder = Encoder(0 if fer is None else FEATURE_CHANNELS)
+        self.decoder = Decoder()
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
+        latent, activation_B2 = self.encode(self.normalise(image_B3SS), expression_BChw)
+        altered, original = activation_B2.unbind(1)
+        seg_B2SS, _ = self.decoder(keep_half(latent, (original >= altered).long()))
+        return activation_B2.flip(1), seg_B2SS[:, 1:] - seg_B2SS[:, :1]
+
+    def loss(
+        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
+    ) -> Tensor:
+        """Activation + segmentation + reconstruction loss, all of weight 1 as published."""
+        if expression_BChw is None:
+            expression_BChw = self.expression_features(image_B3HW)
+        rgb = self.normalise(resize(image_B3HW, self.size))
+        latent, activation_B2 = self.encode(rgb, expression_BChw)
+        half_B = 1 - label_B
+        seg_B2SS, rebuilt = self.decoder(keep_half(latent, half_B))  # in training the label chooses the half
+        mask_BSS = (resize(mask_B1HW, self.size) >= 0.5).long().squeeze(1)
+        activation_loss = (activation_B2.float() - F.one_hot(half_B, 2)).abs().sum(1).mean()
+        # The published loss takes the softmax twice: its network ends in one, and so does cross-entropy.
+        entropy_BSS = F.cross_entropy(seg_B2SS.float().softmax(1), mask_BSS, reduction="none")
+        segmentation_loss = mean_of_known(entropy_BSS.mean(dim=(1, 2)), known_B)
+        return activation_loss + segmentation_loss + F.mse_loss(rebuilt.float(), rgb)
+
+    def normalise(self, image_B3SS: Tensor) -> Tensor:
+        return (image_B3SS - self.mean) / self.std
+
+    def encode(self, rgb_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The latent map and the mean activation of its halves, B2 (altered, original)."""
+        latent = self.encoder(rgb_B3SS, expression_BChw)
+        return latent, latent.unflatten(1, (2, -1)).abs().mean(dim=(2, 3, 4))
+
+    def pretrained(self) -> Iterable[nn.Module]:
+        return ()
+
+
+def keep_half(latent: Tensor, half_B: Tensor) -> Tensor:
+    """The latent map with its other half set to zero."""
+    halves = latent.unflatten(1, (2, -1)) * F.one_hot(half_B, 2).to(latent.dtype)[:, :, None, None, None]
+    return halves.flatten(1, 2)
+
+
+def load_published_multitask(model: MultiTask, folder: Path) -> None:
+    """Load the folder's encoder_<n>.pt and decoder_<n>.pt, the files that the authors published."""
+    if model.fer is not None:
+        raise UserError(
+            f"{folder} holds the published MultiTask, which knows no expression features; "
+            "set train_emd.network.expression to false, or train_emd.weights to 'random'."
+        )
+    for part, module in (("encoder", model.encoder), ("decoder", model.decoder)):
+        files = sorted(folder.glob(f"{part}_*.pt"))
+        if len(files) != 1:
+            raise UserError(
+                f"{folder} holds {len(files)} files {part}_<n>.pt; it must hold exactly one encoder_<n>.pt and one "
+                "decoder_<n>.pt, as the authors of MultiTask published them."
+            )
+        load_exactly(module, read_state_dict(files[0]), str(files[0]))
+
+
+def _up(inside: int, outside: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.ConvTranspose2d(inside, outside, 3, stride, padding=1, output_padding=stride - 1)
+    return convolution, nn.BatchNorm2d(outside), nn.ReLU()
+
+
+def _head(outside: int) -> nn.Sequential:
+    layers = (*_up(32, 16, 1), *_up(16, 16, 2), *_up(16, 8, 1), *_up(8, 8, 2))
+    return nn.Sequential(*layers, nn.ConvTranspose2d(8, outside, 3, padding=1))
+
+
+def _initialise(module: nn.Module) -> None:
+    """The published start: narrow normal weights (the decoder's shared part keeps PyTorch's own)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 0.5, 0.02)
