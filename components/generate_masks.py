@@ -26,8 +26,9 @@ Found = list[Mask | str]  # per crop its mask, or the reason why there is none
 
 
 class GenerateMasks(Config):
-    source: Literal["video", "difference"] = Field(
-        description="Where masks come from: the dataset's mask videos, or the difference between fake and original."
+    source: Literal["video", "difference", "none"] = Field(
+        description="Where masks come from: the dataset's mask videos, or the difference between fake and original; "
+        "none: they are unknown."
     )
     threshold: int = Field(ge=0, le=254, description="source video: grey level above which a mask pixel counts.")
     min_difference: int = Field(ge=0, le=254, description="source difference: grey levels above which pixels differ.")
@@ -40,6 +41,7 @@ def generate_masks(cfg: GenerateMasks, *, dataset: In, faces: In, masks: Out) ->
     Writes the MASKS table, row for row that of the faces, and per file of crops one of the same name with masks of
     one bit per pixel (N, size, ceil(size / 8)) uint8 (`emd_core.masks.unpack`); an original's are all zero. A crop
     whose mask cannot be told gets status "no_mask" and a zero mask, so that crops and masks stay aligned.
+    With source none every mask is zero and every `mask_share` NaN: unknown, which is no fault of a crop.
     """
     listed = read_manifest(faces, FACES)
     size = _crop_size(faces, listed.table)
@@ -60,11 +62,12 @@ def mask_group(
 ) -> list[Row]:
     """Mask the crops of an original and its fakes; the rows of MASKS, in the order of `group`."""
     rows: list[Row] = []
+    known = cfg.source != "none"
     originals: dict[tuple[int, Square], Row] = {}
     for _, table in group.groupby("video", sort=False):
         crops: list[Row] = table[table["status"] == OK].to_dict("records")
         found: Found
-        if table["method"].iat[0] == ORIGINAL:
+        if table["method"].iat[0] == ORIGINAL or not known:
             originals = {(row["frame"], _square(row)): row for row in crops}
             found = [np.zeros((size, size), dtype=bool) for _ in crops]
         elif cfg.source == "video":
@@ -74,16 +77,16 @@ def mask_group(
         masks = iter(found)
         for row in table.to_dict("records"):
             if row["status"] != OK:
-                rows.append({**row, "mask_share": 0.0})
+                rows.append({**row, "mask_share": 0.0 if known else np.nan})
                 continue
             mask = next(masks)
-            if not isinstance(mask, str) and row["label"] == 1 and not mask.any():
+            if known and not isinstance(mask, str) and row["label"] == 1 and not mask.any():
                 mask = "its mask is empty inside the crop"
             problem: Row = {"status": NO_MASK, "reason": mask} if isinstance(mask, str) else {}
             stored = np.zeros((size, size), dtype=bool) if isinstance(mask, str) else mask
             if packed.append(row["file"], pack(stored)) != row["row"]:
                 raise UserError(f"{faces} is out of order at {row['video']}; make it anew with crop_faces.")
-            rows.append({**row, **problem, "mask_share": float(stored.mean())})
+            rows.append({**row, **problem, "mask_share": float(stored.mean()) if known else np.nan})
     return rows
 
 

@@ -1,34 +1,39 @@
-"""FaceForensics++ folders -> table of videos."""
+"""Folders of FaceForensics++ or DFDC -> table of videos."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
+from emd_core import dfdc, faceforensics
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
-from emd_core.faceforensics import list_videos
 from emd_core.limits import limit_bad_videos
 from emd_core.manifest import OK, VIDEOS, write_manifest
 from emd_core.video import BrokenVideo, count_frames
 
 UNREADABLE = "unreadable"
+LAYOUTS = {"faceforensics": faceforensics.list_videos, "dfdc": dfdc.list_videos}
 
 
 class Ingest(Config):
-    methods: list[str] = Field(min_length=1, description="Manipulations to take, by their FaceForensics++ names.")
-    qualities: list[str] = Field(min_length=1, description="Compressions to take: c0, c23, c40.")
+    dataset: Literal["faceforensics", "dfdc"] = Field(description="Whose folder layout the dataset has.")
+    methods: list[str] = Field(
+        min_length=1, description="Manipulations to take, by their FaceForensics++ names; [DFDC] for dfdc."
+    )
+    qualities: list[str] = Field(min_length=1, description="Compressions to take: c0, c23, c40; [released] for dfdc.")
     max_bad_share: float = Field(ge=0, le=1, description="Share of missing or unreadable videos that is tolerated.")
 
 
 def ingest(cfg: Ingest, *, dataset: In, videos: Out) -> None:
-    """List the videos that the official splits name and check that each can be read.
+    """List the videos that the dataset's own files name and check that each can be read.
 
     Writes the VIDEOS table. A video that is not there, or not readable to its end, is a row with status "missing" or
     "unreadable" and the reason.
     """
-    table = list_videos(dataset, cfg.methods, cfg.qualities)
+    table = LAYOUTS[cfg.dataset](dataset, cfg.methods, cfg.qualities)
     problems = [
         _problem(dataset / path) if status == OK else ""
         for path, status in tqdm(zip(table["path"], table["status"], strict=True), "videos", len(table))

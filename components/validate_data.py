@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -34,6 +34,9 @@ class ValidateData(Config):
     min_videos: int = Field(ge=1, description="Least number of usable videos per method, quality and split.")
     max_bad_share: float = Field(
         ge=0, le=1, description="Share of the videos found that may be unreadable, without a face or without a mask."
+    )
+    masks: Literal["required", "none"] = Field(
+        description="required: the mask of every crop is known; none: of no crop is it known."
     )
     max_mask_share: float = Field(gt=0, le=1, description="Largest manipulated share of a manipulated crop's pixels.")
     max_empty_share: float = Field(ge=0, le=1, description="Share of the manipulated crops whose mask may be empty.")
@@ -157,6 +160,24 @@ def crop_expectations(faces: int, cfg: ValidateData) -> "list[Expectation]":
             column=column, min_value=low, max_value=high, description=name, **options
         )
 
+    masks: list[Expectation] = [
+        gxe.ExpectColumnValuesToNotBeNull(  # the expectations on ranges skip what is null
+            column="mask_share", row_condition=ok, description="every mask was measured"
+        ),
+        between("mask_share", 0, 0, "masks of originals are empty", **real),
+        between("mask_share", 0, cfg.max_mask_share, f"masks fill at most {cfg.max_mask_share:.0%} of a crop", **fake),
+        between(
+            "mask_share",
+            0,
+            None,
+            f"at most {cfg.max_empty_share:.1%} of the manipulated masks are empty",
+            strict_min=True,
+            mostly=1 - cfg.max_empty_share,
+            **fake,
+        ),
+    ]
+    if cfg.masks == "none":
+        masks = [gxe.ExpectColumnValuesToBeNull(column="mask_share", description="no mask is known")]
     return [
         gxe.ExpectTableRowCountToEqual(value=faces, description="a mask for every crop"),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["video", "frame"], description="a frame is cropped once"),
@@ -183,20 +204,7 @@ def crop_expectations(faces: int, cfg: ValidateData) -> "list[Expectation]":
             for size, edge in (("width", "right"), ("height", "bottom"))
         ),
         between("score", 0, 1, "scores are probabilities"),
-        gxe.ExpectColumnValuesToNotBeNull(  # the expectations on ranges skip what is null
-            column="mask_share", row_condition=ok, description="every mask was measured"
-        ),
-        between("mask_share", 0, 0, "masks of originals are empty", **real),
-        between("mask_share", 0, cfg.max_mask_share, f"masks fill at most {cfg.max_mask_share:.0%} of a crop", **fake),
-        between(
-            "mask_share",
-            0,
-            None,
-            f"at most {cfg.max_empty_share:.1%} of the manipulated masks are empty",
-            strict_min=True,
-            mostly=1 - cfg.max_empty_share,
-            **fake,
-        ),
+        *masks,
     ]
 
 

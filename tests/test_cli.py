@@ -67,7 +67,7 @@ def test_a_section_may_come_inline_with_kubeflows_numbers(tmp_path: Path) -> Non
     """Kubeflow hands every number over as a float: 3.0 is 3 again, 2.5 frames are refused."""
     tiny_root = tmp_path / "ffpp"
     tiny.write_tree(tiny_root)
-    section = json.dumps({"methods": ["Face2Face"], "qualities": ["c23"], "max_bad_share": 1.0})
+    section = tiny.INGEST.model_dump_json()
     ingest = ["components", "ingest", "--section", section, "--dataset", str(tiny_root)]
     assert run(*ingest, "--videos", str(tmp_path / "videos")).returncode == 0
     frames = {"train": 3.0, "val": 1.0, "test": 1.0, "max_bad_share": 1.0, "workers": 1.0}
@@ -118,7 +118,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     tiny_root = tmp_path / "ffpp"
     tiny.write_tree(tiny_root)
     (tmp_path / "small").mkdir()
-    section = json.dumps({"methods": ["Face2Face"], "qualities": ["c23"], "max_bad_share": 1.0})
+    section = tiny.INGEST.model_dump_json()
     stage = f"'{sys.executable}' -m components ingest --section '{section}' --dataset {tiny_root} --videos small/videos"
     small = f"cd {tmp_path} && mount -t tmpfs -o size=64k none small && cat /dev/zero > small/filler 2> /dev/null"
     script = f"{small}; PYTHONPATH={ROOT} {stage}; code=$?; ls small; exit $code"

@@ -163,6 +163,18 @@ def test_difference_masks_cover_what_changed(run: Path) -> None:
     assert 0.35 < x.mean() / tiny.CROP.size < 0.65 < y.mean() / tiny.CROP.size
 
 
+def test_unknown_masks_are_zero_without_a_share(run: Path) -> None:
+    shutil.rmtree(run / "data/manipulated_sequences/Face2Face/masks")
+    tiny.original_path(run / "data", "001").write_bytes(b"")  # a row without a crop
+    tiny.make_faces(run / "data", run)
+    table = masks_of(run, CFG.model_copy(update={"source": "none", "max_bad_share": 0}))
+    assert table["mask_share"].isna().all()
+    assert table["status"].tolist() == ["ok"] * 6 + ["unreadable"] + ["ok"] * 3
+    for name, count in (("original-c23", 3), ("Face2Face-c23", 6)):
+        stored = open_rows(run / "masks" / f"{name}.npy")
+        assert len(stored) == count and not stored.any()
+
+
 def test_a_fake_without_its_original_has_no_difference(run: Path) -> None:
     tiny.original_path(run / "data", "001").unlink()
     tiny.make_faces(run / "data", run)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from components.make_sample import MakeSample, make_sample
+from emd_core.dfdc import list_videos
+from emd_core.manifest import VIDEOS
+from emd_core.sample import dfdc
 from emd_core.sample.affectnet import SIDE, draw_face, write_affectnet
 from emd_core.sample.dataset import Plan, split_pairs, write_target
 from emd_core.sample.encode import VideoWriter
@@ -19,6 +22,10 @@ from emd_core.sample.manipulation import MASK_RANGE, METHODS
 from emd_core.sample.scene import Take
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 3
+SAMPLE = MakeSample(
+    layout="faceforensics", seed=5, train_pairs=1, val_pairs=1, test_pairs=1, frames=FRAMES, width=WIDTH,
+    height=HEIGHT, train_expressions=2, val_expressions=1, workers=1,
+)  # fmt: skip
 
 
 def read_video(path: Path) -> np.ndarray:
@@ -34,12 +41,16 @@ def take(number: int, seed: int = 5, frames: int = FRAMES) -> Take:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("sample")
-    cfg = MakeSample(
-        seed=5, train_pairs=1, val_pairs=1, test_pairs=1, frames=FRAMES, width=WIDTH, height=HEIGHT,
-        train_expressions=2, val_expressions=1, workers=1,
-    )  # fmt: skip
-    make_sample(cfg, dataset=folder / "dataset", expressions=folder / "expressions")
+    make_sample(SAMPLE, dataset=folder / "dataset", expressions=folder / "expressions")
     return folder / "dataset", folder / "expressions"
+
+
+@pytest.fixture(scope="module")
+def dfdc_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dfdc")
+    make_sample(SAMPLE.model_copy(update={"layout": "dfdc"}), dataset=folder / "dataset", expressions=folder / "faces")
+    assert len(list((folder / "faces").rglob("*.jpg"))) == 24
+    return folder / "dataset"
 
 
 def test_layout_is_the_official_one(sample: tuple[Path, Path]) -> None:
@@ -57,6 +68,30 @@ def test_layout_is_the_official_one(sample: tuple[Path, Path]) -> None:
     assert len(ids) == len(set(ids)) == 6
     assert len(list(dataset.rglob("*.mp4"))) == 6 * (2 + 4 * 3)
     assert not list(dataset.parent.glob(".*"))  # nothing half-made stays
+
+
+def test_dfdc_layout_is_read_by_its_ingest(dfdc_sample: Path) -> None:
+    table = list_videos(dfdc_sample, ["DFDC"], ["released"])
+    assert table.columns.tolist() == VIDEOS.names and set(table["status"]) == {"ok"}
+    assert len(list(dfdc_sample.rglob("*.mp4"))) == len(table) == 6 * (1 + 2)
+    assert table.groupby(["split", "method"]).size().to_dict() == {
+        (split, method): count for split in ("train", "val", "test") for method, count in (("original", 2), ("DFDC", 4))
+    }
+    assert table["path"].str.fullmatch(r"dfdc_train_part_(0|35|40)/[a-z]{10}\.mp4").all()
+    assert table["video"].is_unique and table["label"].tolist() == [0, 1, 1] * 6
+    with av.open(str(dfdc_sample / table["path"].iat[0])) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264" and stream.pix_fmt == "yuv420p" and stream.frames == FRAMES
+
+
+def test_dfdc_fakes_are_their_original_with_another_face(dfdc_sample: Path) -> None:
+    table = list_videos(dfdc_sample, ["DFDC"], ["released"])
+    for _, group in table.groupby("target"):
+        original, *fakes = (read_video(dfdc_sample / path).astype(int) for path in group["path"])
+        for fake in fakes:
+            change = np.abs(fake - original).mean(axis=(0, -1))
+            assert np.percentile(change, 97) > 3 * np.percentile(change, 50)  # most of the frame is as it was
+        assert np.abs(fakes[0] - fakes[1]).max() > 20
 
 
 def test_videos_are_what_ffpp_ships(sample: tuple[Path, Path]) -> None:
@@ -139,6 +174,20 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
         relative = path.relative_to(tmp_path / "one")
         assert path.read_bytes() == (tmp_path / "again" / relative).read_bytes()
         assert (read_video(path) != read_video(tmp_path / "other" / relative)).any()
+
+
+def test_same_seed_same_bytes_of_dfdc(tmp_path: Path) -> None:
+    splits = split_pairs(1, 1, 1)
+    for name, seed in (("one", 5), ("again", 5), ("other", 6)):
+        dfdc.write_metadata(tmp_path / name, seed, splits)
+        dfdc.write_target(tmp_path / name / dfdc.PARTS["train"], Plan(seed, 2, 96, 96), "000", "001")
+    one, again, other = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("one", "again", "other")
+    )
+    assert one == again and len(one) == 3 + 3
+    assert not set(one.values()) & set(other.values())
+    assert {path.suffix for path in set(one) & set(other)} == {".json"}  # other names, too
 
 
 def test_a_frame_depends_on_its_number_alone() -> None:

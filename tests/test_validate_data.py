@@ -11,7 +11,7 @@ from components.validate_data import ValidateData, validate_data
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, VIDEOS, read_manifest, write_manifest
 
-CFG = ValidateData(min_videos=2, max_bad_share=0.1, max_mask_share=0.9, max_empty_share=0.05)
+CFG = ValidateData(min_videos=2, max_bad_share=0.1, masks="required", max_mask_share=0.9, max_empty_share=0.05)
 
 
 def crops() -> pd.DataFrame:
@@ -90,6 +90,10 @@ BREAKS: dict[str, tuple[pd.DataFrame, set[str]]] = {
         crops().assign(mask_share=lambda table: table["mask_share"].mask(table.index == 4)),
         {f"every mask was measured (1 of 24 break it, e.g. {F2F}/000_001)"},
     ),
+    "masks that are not known": (
+        crops().assign(mask_share=float("nan")),
+        {"every mask was measured (24 of 24 break it, e.g. original/c23/000, original/c23/001)"},
+    ),
     "boxes": (
         put(crops(), x={0: 11}, y={2: -1, 4: 11}, side={5: 0}, score={6: 1.5}),
         {
@@ -140,6 +144,21 @@ def test_each_break_is_named_and_nothing_else(tmp_path: Path, table: pd.DataFram
     broken = [c for c in checks if not c["success"] and c["severity"] == "critical"]
     assert {f"{check['name']} ({check['observed']})" for check in broken} == told
     assert all(sentence in str(refused.value) for sentence in [*told, str(failed / "report.html")])
+
+
+def test_data_without_masks_pass_where_none_are_expected(tmp_path: Path) -> None:
+    cfg = CFG.model_copy(update={"masks": "none"})
+    table = crops().assign(mask_share=float("nan"))
+    validate_data(cfg, **write(tmp_path, table), report=tmp_path / "report")
+    checks = json.loads((tmp_path / "report" / "result.json").read_text())["checks"]
+    assert [c["observed"] for c in checks if "mask" in c["name"]][1:] == ["0 of 24 break it"]
+
+
+def test_a_known_mask_is_refused_where_none_are_expected(tmp_path: Path) -> None:
+    cfg = CFG.model_copy(update={"masks": "none"})
+    table = put(crops().assign(mask_share=float("nan")), mask_share={4: 0.3})
+    with pytest.raises(UserError, match="contract: no mask is known .1 of 24 break it, e.g. Face2Face/c23/000_001.;"):
+        validate_data(cfg, **write(tmp_path, table), report=tmp_path / "report")
 
 
 def test_a_video_lost_on_the_way_is_named(tmp_path: Path) -> None:

@@ -182,7 +182,9 @@ def test_frames_of_another_run_are_recognised(dataset: Path, tmp_path: Path) -> 
     require_made_from(frames, "frames", videos=videos)
     tiny.fake_path(dataset, "001_000").unlink()
     ingest(
-        Ingest(methods=["Face2Face"], qualities=["c23"], max_bad_share=1), dataset=dataset, videos=tmp_path / "videos"
+        Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=1),
+        dataset=dataset,
+        videos=tmp_path / "videos",
     )
     with pytest.raises(UserError, match="--frames was made from another run's --videos"):
         require_made_from(frames, "frames", videos=read_manifest(tmp_path / "videos", VIDEOS))

@@ -1,4 +1,7 @@
-"""Write H.264 as FaceForensics++ does: libx264, 4:4:4, 25 frames a second, a key frame every 250 frames."""
+"""Write H.264 as FaceForensics++ does: libx264, 4:4:4, 25 frames a second, a key frame every 250 frames.
+
+DFDC differs in its pixel format, 4:2:0.
+"""
 
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +19,13 @@ PRESET = "faster"  # FaceForensics++ took the default, medium, which needs 1.5 t
 class VideoWriter:
     """A video file of constant quality; one thread, so that equal frames give equal bytes."""
 
-    def __init__(self, path: Path, width: int, height: int, crf: int) -> None:
+    def __init__(self, path: Path, width: int, height: int, crf: int, pix_fmt: str = "yuv444p") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w")
         # Macroblock-tree rate control gives other bytes from run to run for equal 4:4:4 frames (x264 of PyAV 18.1).
         options = {"crf": str(crf), "preset": PRESET, "threads": "1", "g": "250", "x264-params": "no-mbtree=1"}
         self._stream = self._container.add_stream("libx264", rate=FPS, options=options)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv444p"
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, pix_fmt
 
     def write(self, frame: Image) -> None:
         """Append a frame (HWC uint8 RGB)."""

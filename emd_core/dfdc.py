@@ -1,0 +1,123 @@
+"""The folder layout of DFDC's training set as a table of videos.
+
+    <root>/dfdc_train_part_<N>/metadata.json    {"<name>.mp4": {"label": "REAL"}, …} for the videos of part N = 0 … 49
+    <root>/dfdc_train_part_<N>/<name>.mp4       a fake's entry: {"label": "FAKE", "original": "<name>.mp4"}
+
+The splits are the parts, as is common: 0-34 train, 35-39 val, 40-49 test (the metadata says "train" everywhere). What a
+fake's source was, how it was made and where its mask lies is not published; there is one compression, as released.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from emd_core.errors import UserError
+from emd_core.faceforensics import MISSING
+from emd_core.manifest import OK, ORIGINAL, VIDEOS
+
+METHODS = ("DFDC",)
+QUALITIES = ("released",)
+SPLITS = {"train": range(35), "val": range(35, 40), "test": range(40, 50)}  # split -> its parts
+
+
+def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) -> pd.DataFrame:
+    """The VIDEOS table of a DFDC root; it may hold some of the parts.
+
+    Args:
+        root: the dataset folder.
+        methods, qualities: DFDC names neither, so these must be METHODS and QUALITIES.
+
+    Returns:
+        One row per video that the metadata name, status "ok" or "missing". An original stands directly before all
+        fakes that were made from it, in whichever part they are; a fake may be listed without its original.
+
+    Raises:
+        UserError: other methods or qualities, no such layout under `root`, bad metadata, or a video in two parts.
+    """
+    _require_only("ingest.methods", methods, METHODS)
+    _require_only("ingest.qualities", qualities, QUALITIES)
+    part_of: dict[object, str] = {}
+    groups: dict[object, list[dict[str, object]]] = {}  # target -> its rows
+    for number, part in _parts(root):
+        for row in _part_rows(root, part, number):
+            other = part_of.setdefault(row["video"], part)
+            if other != part:
+                raise UserError(
+                    f"{root} has {Path(str(row['path'])).name} in both {other} and {part}; a video may be in one part "
+                    "only, or the test set leaks into training: remove it from one of them."
+                )
+            groups.setdefault(row["target"], []).append(row)
+    if not groups:
+        raise UserError(f"the metadata.json files in {root} name no video; put the dataset's own ones there.")
+    rows = [row for group in groups.values() for row in sorted(group, key=lambda row: str(row["label"]))]
+    return pd.DataFrame(rows, columns=VIDEOS.names)
+
+
+def _parts(root: Path) -> list[tuple[int, str]]:
+    """Number and name of each part's folder, by number."""
+    names = sorted(p.name for p in root.iterdir()) if root.is_dir() else []
+    found = [(int(m[1]), m[0]) for m in (re.fullmatch(r"dfdc_train_part_(\d+)", name) for name in names) if m]
+    if not found:
+        raise UserError(
+            f"{root} has not the DFDC layout: expected folders dfdc_train_part_0 to dfdc_train_part_49, found "
+            f"{', '.join(names[:8]) or 'nothing'}; pass the dataset's root."
+        )
+    return sorted(found)
+
+
+def _part_rows(root: Path, part: str, number: int) -> Iterator[dict[str, object]]:
+    split = next((split for split, parts in SPLITS.items() if number in parts), None)
+    if split is None:
+        raise UserError(f"{root / part} belongs to no split; DFDC's training set has the parts 0 to 49, so remove it.")
+    path = root / part / "metadata.json"
+    for name, entry in _read_metadata(path).items():
+        match entry:
+            case {"label": "REAL"}:
+                yield _row(root, part, split, name, ORIGINAL, name)
+            case {"label": "FAKE", "original": str(original)}:
+                yield _row(root, part, split, name, *METHODS, original)
+            case _:
+                raise UserError(
+                    f'{path}: the entry of {name} is {entry}; it must have the label "REAL", or "FAKE" and the name of '
+                    "its original: put the dataset's own file there."
+                )
+
+
+def _read_metadata(path: Path) -> dict[str, object]:
+    try:
+        entries = json.loads(path.read_text())
+        if not isinstance(entries, dict):
+            raise ValueError(f"it holds a {type(entries).__name__}")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; put the part's own file there.") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a JSON object of entries per video ({error}); put the dataset's own file there."
+        ) from None
+    return entries
+
+
+def _row(root: Path, part: str, split: str, name: str, method: str, original: str) -> dict[str, object]:
+    path = f"{part}/{name}"
+    found = (root / path).is_file()
+    return {
+        "video": f"{method}/{QUALITIES[0]}/{Path(name).stem}",
+        "method": method,
+        "quality": QUALITIES[0],
+        "label": int(method != ORIGINAL),
+        "split": split,
+        "target": Path(original).stem,
+        "source": "",
+        "path": path,
+        "mask_path": "",
+        "status": OK if found else MISSING,
+        "reason": "" if found else f"{part}/metadata.json names it, but {path} is not there",
+    }
+
+
+def _require_only(key: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    if list(asked) != list(known):
+        raise UserError(f"{key} is [{', '.join(asked)}], but dataset dfdc has [{', '.join(known)}] only; write that.")
