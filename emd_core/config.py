@@ -53,7 +53,8 @@ def _lay_over(params: dict[str, Any], change: str) -> None:
         place = place.get(name) if isinstance(place, dict) else None
     if not equals or not path or not isinstance(place, dict):
         raise UserError(
-            f"--set {change} names no value; it must be section.key=value with a known section, such as train_emd.lr=1e-3."
+            f"--set {change} names no value; it must be section.key=value with a known section, "
+            "such as train_emd.lr=1e-3."
         )
     try:
         place[last] = yaml.safe_load(value)

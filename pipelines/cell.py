@@ -25,7 +25,11 @@ def cell(
 ) -> None:
     """Train and judge one network, as train_emd and evaluate do; one process saves their second start."""
     path = Path("params") / f"{profile}-{network}.yaml"
-    chosen = [f"{stage}.{key}" for stage in ("train_emd", "evaluate") for key in (f"methods=[{method}]", f"qualities=[{quality}]")]
+    chosen = [
+        f"{stage}.{key}"
+        for stage in ("train_emd", "evaluate")
+        for key in (f"methods=[{method}]", f"qualities=[{quality}]")
+    ]
     params = read_params(path, [*chosen, f"train_emd.seed={seed}", f"train_emd.targets={targets or 'null'}"])
     training = section(params, "train_emd", TrainEmd, where=str(path))
     judging = section(params, "evaluate", Evaluate, where=str(path))

@@ -1,7 +1,7 @@
 """The paper's tables and figures: every cell that is not done yet, then the page of results."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -50,5 +50,3 @@ def reproduce(stages: list[str]) -> None:
                 raise UserError(
                     f"{stage} did not finish ({error}); see its message above, then start again: what is done stays."
                 ) from None
-
-

@@ -73,7 +73,12 @@ class Results:
         return dict(only)
 
     def table(
-        self, title: str, figure: str, scores: Mapping[str, Mapping[str, float]], beside: Sequence[str], notes: list[str]
+        self,
+        title: str,
+        figure: str,
+        scores: Mapping[str, Mapping[str, float]],
+        beside: Sequence[str],
+        notes: list[str],
     ) -> Table:
         """`figure` of every network and slice that the paper's `scores` name."""
         columns = list(dict.fromkeys(column for row in scores.values() for column in row))
@@ -138,7 +143,8 @@ def seeds_table(results: Results) -> Table:
     names = {"frame_accuracy": "frame acc.", "frame_auc": "frame AUC", "video_accuracy": "video acc."}
     names |= {"pixel_accuracy": "pixel acc.", "miou": "mIoU"}
     found = {
-        network: {s: results.figures(results.find(network, "Face2Face/c23", seed=s)) for s in seeds} for network in TWINS
+        network: {s: results.figures(results.find(network, "Face2Face/c23", seed=s)) for s in seeds}
+        for network in TWINS
     }
     paired = [s for s in seeds if all(found[network][s] for network in TWINS)]
     rows = []
@@ -214,7 +220,9 @@ def joint_tables(root: Path) -> list[Table]:
                     (
                         name,
                         [
-                            Entry(percent(row[s]["frame_accuracy"]), [f"({percent(row[s]['miou'])})"]) if s in row else None
+                            Entry(percent(row[s]["frame_accuracy"]), [f"({percent(row[s]['miou'])})"])
+                            if s in row
+                            else None
                             for s in slices
                         ],
                     )
@@ -245,7 +253,9 @@ def pictures(results: Results) -> list[Picture]:
     if any(len(sizes) > 1 for sizes in by_size.values()):
         path = results.root / "figure4c.png"
         save_accuracy_by_size(path, by_size)
-        note = "Training videos: originals, each with the fake made of it. Equal epochs, so fewer steps on fewer videos."
+        note = (
+            "Training videos: originals, each with the fake made of it. Equal epochs, so fewer steps on fewer videos."
+        )
         made.append(Picture("Figure 4c: accuracy against the number of training videos", [path], [note]))
     panels = [
         results.folder(cell) / "panels.png"
@@ -284,7 +294,9 @@ def write_results(params: Mapping[str, Any], root: Path) -> Path:
                 "results",
                 Path(__file__).parent,
                 tables=tables,
-                pictures=[(p.title, [base64.b64encode(f.read_bytes()).decode() for f in p.files], p.notes) for p in shown],
+                pictures=[
+                    (p.title, [base64.b64encode(f.read_bytes()).decode() for f in p.files], p.notes) for p in shown
+                ],
                 sample=sample,
                 done=done,
                 cells=len(results.cells),
@@ -300,7 +312,12 @@ def as_markdown(tables: Iterable[Table], shown: Iterable[Picture], sample: bool)
     lines = ["# Results", ""]
     lines += ["**Generated sample data**: these numbers say nothing about real videos.", ""] if sample else []
     for table in tables:
-        lines += [f"## {table.title}", "", f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
+        lines += [
+            f"## {table.title}",
+            "",
+            f"| | {' | '.join(table.columns)} |",
+            "|---" * (len(table.columns) + 1) + "|",
+        ]
         for label, entries in table.rows:
             cells = ["–" if e is None else " ".join([f"**{e.value}**", *e.beside]) for e in entries]
             lines.append(f"| {label} | {' | '.join(cells)} |")

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from emd_core.losses import classification_loss, expression_loss, manipulation_loss, segmentation_loss
+from emd_core.losses import (
+    PixelReduction,
+    classification_loss,
+    expression_loss,
+    manipulation_loss,
+    segmentation_loss,
+)
 
 
 def logit(p: float) -> float:
@@ -26,15 +32,33 @@ def test_classification_loss() -> None:
     assert classification_loss(logits_B2, torch.tensor([1, 0])).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_segmentation_loss() -> None:
-    logits_B1HW = torch.tensor([[[[logit(0.9), logit(0.2)]]]])
-    expected = -(math.log(0.9) + math.log(1 - 0.2)) / 2
-    mask = torch.tensor([[[[1.0, 0.0]]]])
-    assert segmentation_loss(logits_B1HW, mask).item() == pytest.approx(expected, rel=1e-6)
+MASK_LOGITS = torch.tensor([[[[logit(0.9), logit(0.2)]]], [[[logit(0.5), logit(0.6)]]]])
+MASK = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 0.0]]]])
+ENTROPY = [-(math.log(0.9) + math.log(1 - 0.2)), -(math.log(1 - 0.5) + math.log(1 - 0.6))]  # sum over 2 pixels
+
+
+@pytest.mark.parametrize(
+    ("known", "pixels", "expected"),
+    [
+        ([True, True], "mean", sum(ENTROPY) / 4),
+        ([True, True], "sum", sum(ENTROPY) / 2),
+        ([True, False], "mean", ENTROPY[0] / 2),
+        ([False, True], "sum", ENTROPY[1]),
+        ([False, False], "mean", 0.0),
+    ],
+)
+def test_segmentation_loss(known: list[bool], pixels: PixelReduction, expected: float) -> None:
+    loss = segmentation_loss(MASK_LOGITS, MASK, torch.tensor(known), pixels)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_any_mask_the_gradient_is_zero_and_not_nan() -> None:
+    logits = MASK_LOGITS.clone().requires_grad_()
+    segmentation_loss(logits, MASK, torch.tensor([False, False])).backward()
+    assert logits.grad is not None and not logits.grad.any()
 
 
 def test_manipulation_loss_is_their_sum() -> None:
-    logits, label = torch.randn(3, 2), torch.tensor([0, 1, 1])
-    mask_logits, mask = torch.randn(3, 1, 4, 4), torch.randint(0, 2, (3, 1, 4, 4)).float()
-    total = classification_loss(logits, label) + segmentation_loss(mask_logits, mask)
-    assert torch.equal(manipulation_loss(logits, mask_logits, label, mask), total)
+    logits_B2, label_B, known_B = torch.tensor([[0.3, 0.7], [0.4, 0.6]]).log(), torch.tensor([1, 0]), torch.ones(2) > 0
+    expected = -(math.log(0.7) + math.log(1 - 0.6)) / 2 + sum(ENTROPY) / 4
+    assert manipulation_loss(logits_B2, MASK_LOGITS, label_B, MASK, known_B).item() == pytest.approx(expected, rel=1e-6)

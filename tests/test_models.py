@@ -1,5 +1,6 @@
 """The networks have the structure, the freeze schedule and the checkpoints they claim."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,19 +8,22 @@ import timm
 import torch
 
 from emd_core.errors import UserError
-from emd_core.models.checkpoint import load_emd, load_esr, save_emd, save_esr
+from emd_core.models.build import NetworkConfig, build_detector
+from emd_core.models.checkpoint import load_detector, load_esr, save_detector, save_esr
 from emd_core.models.emd import EMD, EMDConfig, build_emd
 from emd_core.models.esr import ESR, ESRConfig, pool_branches, vote
+from emd_core.models.multitask import MultiTaskConfig
 from emd_core.models.xception import XceptionEncoder
 from emd_core.train_emd import set_trainable
 
-CONFIG = EMDConfig(image_size=64, atrous_rates=(1, 2, 3), fer=ESRConfig(size=64, branches=2))
+CONFIG = EMDConfig(kind="emd", size=64, expression=True, atrous_rates=(1, 2, 3), pixel_loss="mean")
+FER = ESRConfig(size=64, branches=2)
 
 
 @pytest.fixture(scope="module")
 def emd() -> EMD:
     torch.manual_seed(0)
-    return build_emd(CONFIG).eval()
+    return build_emd(CONFIG, ESR(FER)).eval()
 
 
 def count(module: torch.nn.Module) -> int:
@@ -120,27 +124,59 @@ def test_warm_up_trains_exactly_conv4_its_norm_decoder_and_heads(emd: EMD) -> No
     emd.eval()
 
 
-def test_the_expression_network_never_moves() -> None:
-    """phi keeps its parameters and its batch statistics while theta trains."""
-    model = build_emd(CONFIG)
+VARIANTS: dict[str, tuple[NetworkConfig, int | None]] = {
+    "EMD": (CONFIG, 2),
+    "Xception without FER": (CONFIG.model_copy(update={"expression": False}), None),
+    "Xception with SimFER": (CONFIG, 1),
+    "MultiTask": (MultiTaskConfig(kind="multitask", size=32, expression=False), None),
+    "MultiTask with EnsFER": (MultiTaskConfig(kind="multitask", size=32, expression=True), 2),
+    "MultiTask with SimFER": (MultiTaskConfig(kind="multitask", size=32, expression=True), 1),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_learns_and_the_expression_network_never_moves(name: str, tmp_path: Path) -> None:
+    """Shapes, gradients everywhere but in phi, whose parameters and batch statistics stay, and a checkpoint."""
+    config, branches = VARIANTS[name]
+    torch.manual_seed(0)
+    model = build_detector(config, None if branches is None else ESR(ESRConfig(size=64, branches=branches)))
     set_trainable(model, warmup=False)
-    before = {k: v.clone() for k, v in model.fer.state_dict().items()}
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    logits, mask = model(torch.rand(2, 3, 64, 64))
-    (logits.sum() + mask.sum()).backward()
-    optimizer.step()
-    assert all(torch.equal(before[k], v) for k, v in model.fer.state_dict().items())
+    phi = {} if model.fer is None else {k: v.clone() for k, v in model.fer.state_dict().items()}
+    theta = {k: v.clone() for k, v in model.named_parameters() if not k.startswith("fer.")}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    image, label, known = torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]), torch.tensor([True, True, False, True])
+    mask = torch.randint(0, 2, (4, 1, 64, 64)).float()
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.loss(image, label, mask, known, None).backward()
+        optimizer.step()
+    assert all(torch.equal(phi[k], v) for k, v in (model.fer.state_dict() if model.fer else {}).items())
+    assert not [k for k, v in model.named_parameters() if k in theta and torch.equal(v, theta[k])]
+    save_detector(tmp_path / "model.safetensors", model)
+    loaded = load_detector(tmp_path / "model.safetensors")
+    assert loaded.config == config
+    with torch.inference_mode():
+        expected, got = model.eval()(image), loaded(image)
+    assert got[0].shape == (4, 2)
+    assert got[1].shape == (4, 1, 64, 64)
+    assert torch.equal(expected[0], got[0])
+    assert torch.equal(expected[1], got[1])
+
+
+def test_a_variant_without_the_expression_network_it_asks_for_is_our_mistake() -> None:
+    with pytest.raises(ValueError, match="expression is True, but fer is NoneType"):
+        build_detector(CONFIG, None)
 
 
 def test_checkpoints_describe_themselves(emd: EMD, tmp_path: Path) -> None:
-    save_emd(tmp_path / "emd.safetensors", emd)
-    loaded = load_emd(tmp_path / "emd.safetensors")
+    save_detector(tmp_path / "emd.safetensors", emd)
+    loaded = load_detector(tmp_path / "emd.safetensors")
     assert loaded.config == CONFIG
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(loaded(image)[0], emd(image)[0])
     save_esr(tmp_path / "esr.safetensors", emd.fer)
-    assert load_esr(tmp_path / "esr.safetensors").config == CONFIG.fer
+    assert load_esr(tmp_path / "esr.safetensors").config == FER
 
 
 def test_equal_weights_give_equal_bytes(emd: EMD, tmp_path: Path) -> None:
@@ -154,30 +190,47 @@ def test_equal_weights_give_equal_bytes(emd: EMD, tmp_path: Path) -> None:
 
 def test_a_wrong_checkpoint_is_refused(emd: EMD, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
-        load_emd(tmp_path / "none.safetensors")
+        load_detector(tmp_path / "none.safetensors")
     path = tmp_path / "esr.safetensors"
     save_esr(path, emd.fer)
-    with pytest.raises(UserError, match="holds kind 'esr'.*not 'emd'"):
-        load_emd(path)
+    with pytest.raises(UserError, match="holds kind 'esr'.*not 'detector'"):
+        load_detector(path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         load_esr(path)
 
 
-def test_imagenet_weights_from_a_file(tmp_path: Path) -> None:
+def test_xception_has_the_published_size() -> None:
+    classifier = 2048 * 1000 + 1000
+    assert count(XceptionEncoder(extra_channels=0)) + classifier == 22_855_952
+
+
+def faceforensics_style(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names of FaceForensics++'s detectors, and matrices for 1x1 kernels as in the oldest ImageNet file."""
+    renamed = {f"model.{k.replace('fc.', 'last_linear.1.')}": v for k, v in state.items()}
+    return {k: v[:, :, 0, 0] if "pointwise" in k else v for k, v in renamed.items()}
+
+
+@pytest.mark.parametrize("rename", [dict, faceforensics_style], ids=["timm", "FaceForensics++"])
+def test_published_xception_weights(tmp_path: Path, rename: Callable[..., dict[str, torch.Tensor]]) -> None:
     reference = timm.create_model("legacy_xception", pretrained=False)
     file = tmp_path / "xception.pth"
-    torch.save(reference.state_dict(), file)
+    torch.save(rename(reference.state_dict()), file)
     encoder = XceptionEncoder(extra_channels=512)
     fresh = encoder.net.conv4.pointwise.weight.clone()
-    encoder.load_imagenet(str(file))
+    encoder.load_weights(str(file))
     assert torch.equal(encoder.net.conv1.weight, reference.conv1.weight)
+    assert torch.equal(encoder.net.block5.rep[1].pointwise.weight, reference.block5.rep[1].pointwise.weight)
     assert torch.equal(encoder.net.bn3.running_var, reference.bn3.running_var)
     assert torch.equal(encoder.net.conv4.pointwise.weight, fresh)
-    state = reference.state_dict()
+
+
+def test_wrong_xception_weights_are_refused(tmp_path: Path) -> None:
+    encoder, file = XceptionEncoder(extra_channels=512), tmp_path / "xception.pth"
+    state = timm.create_model("legacy_xception", pretrained=False).state_dict()
     del state["block5.rep.1.conv1.weight"]
     torch.save(state, file)
-    with pytest.raises(UserError, match=r"does not hold 'block5\.rep\.1\.conv1\.weight' of shape"):
-        encoder.load_imagenet(str(file))
+    with pytest.raises(UserError, match=r"xception\.pth.*block5\.rep\.1\.conv1\.weight"):
+        encoder.load_weights(str(file))
     with pytest.raises(UserError, match="does not exist"):
-        encoder.load_imagenet(str(tmp_path / "none.pth"))
+        encoder.load_weights(str(tmp_path / "none.pth"))

@@ -20,9 +20,9 @@ from components.promote import Promote, promote
 from emd_core.errors import UserError
 from emd_core.gating import Gate, decide
 from emd_core.inference import predict
-from emd_core.models.checkpoint import load_emd, save_emd
+from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.emd import EMDConfig, build_emd
-from emd_core.models.esr import ESRConfig
+from emd_core.models.esr import ESR, ESRConfig
 from tests.tiny import draw_face
 
 SLICE = "Face2Face/c23"
@@ -58,14 +58,14 @@ def candidate(folder: Path, checkpoint: Path, accuracy: float) -> Candidate:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two checkpoints that differ in one weight."""
     torch.manual_seed(0)
-    fer = ESRConfig(size=64, branches=1)
-    network = build_emd(EMDConfig(image_size=64, atrous_rates=(1, 2, 3), fer=fer))
+    config = EMDConfig(kind="emd", size=64, expression=True, atrous_rates=(1, 2, 3), pixel_loss="mean")
+    network = build_emd(config, ESR(ESRConfig(size=64, branches=1)))
     paths = []
     for bias in (0.0, 0.1):
         with torch.no_grad():
             network.fc.bias.fill_(bias)
         paths.append(tmp_path_factory.mktemp("model") / "model.safetensors")
-        save_emd(paths[-1], network)
+        save_detector(paths[-1], network)
     return paths
 
 
@@ -169,7 +169,7 @@ def test_the_champion_serves_away_from_the_repository(tmp_path: Path, checkpoint
     assert list(crops[0]) == SIGNATURE.outputs.input_names()
 
     image_B3HW = torch.from_numpy(noise[..., ::-1].copy()).permute(2, 0, 1)[None]  # OpenCV wrote BGR
-    (score,), (mask,) = predict(load_emd(checkpoints[0]), image_B3HW, "fp32")
+    (score,), (mask,) = predict(load_detector(checkpoints[0]), image_B3HW, "fp32")
     assert crops[0]["status"] == "ok" and crops[0]["score"] == pytest.approx(score, abs=1e-4)
     assert (crops[0]["x"], crops[0]["y"], crops[0]["side"]) == (0, 0, 64)
     served = decode(base64.b64decode(crops[0]["mask"]))
