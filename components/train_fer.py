@@ -1,7 +1,15 @@
 """Train the expression network on an AffectNet-shaped set of faces.
 
-Writes model.safetensors (the best epoch), metrics.json and curves.csv. A killed run goes on from its last epoch.
+Writes model.safetensors (the best epoch), metrics.json and curves.csv, and of the best epoch's answers on the
+validation faces confusion.csv (a row per face) and confusion.png. A killed run goes on from its last epoch.
 """
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from components import In, Out
 from components.tracking import stage_run
@@ -9,6 +17,8 @@ from components.training_output import best_metrics, input_key, write_training_o
 from emd_core import train_fer as core
 from emd_core.atomic import atomic_dir
 from emd_core.config import digest
+from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.esr import EXPRESSIONS
 from emd_core.train_fer import TrainFer
 
 
@@ -26,5 +36,34 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
     with stage_run("train_fer", cfg, {}), atomic_dir(fer, resume_key=input_key(cfg, images)) as work:
         mlflow.set_tag("data.digest", digest(images))
         core.train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch)
-        write_training_output(work, history)
+        table = core.confusion_table(cfg, expressions, work / CHECKPOINT)
+        table.to_csv(work / "confusion.csv", index=False)
+        save_confusion(work / "confusion.png", table)
+        mlflow.log_artifact(str(work / "confusion.png"))
         mlflow.log_metrics(best_metrics(history))
+        write_training_output(work, history)
+        shutil.rmtree(work / core.PHASES, ignore_errors=True)  # the published weights have none
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the faces of each actual class (rows), the share that was taken for each class (columns)."""
+    counts = pd.crosstab(table["actual"], table["predicted"])
+    counts = counts.reindex(index=EXPRESSIONS, columns=EXPRESSIONS, fill_value=0)
+    return counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+
+
+def save_confusion(path: Path, table: pd.DataFrame) -> None:
+    """The matrix of shares, numbers in its cells."""
+    matrix = shares(table).to_numpy()
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    for row, line in enumerate(matrix):
+        for column, share in enumerate(line):
+            colour = "white" if share > 0.5 else "black"
+            axis.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    ticks = range(len(EXPRESSIONS))
+    axis.set_xticks(ticks, EXPRESSIONS, rotation=45, ha="right")
+    axis.set_yticks(ticks, EXPRESSIONS)
+    axis.set(xlabel="predicted", ylabel="actual")
+    FigureCanvasAgg(figure).print_png(str(path))

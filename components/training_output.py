@@ -15,8 +15,9 @@ def input_key(cfg: Config, inputs: Any) -> str:
 
 
 def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:
-    """The metrics of the epoch whose model was kept, as best/<name>."""
-    best = max(history, key=lambda m: (m["val/accuracy"], -m.get("val/loss", 0.0)))
+    """The metrics of the epoch whose model was kept, as best/<name>: the best validated one with all branches."""
+    validated = [m for m in history if "val/accuracy" in m]
+    best = max(validated, key=lambda m: (m.get("train/branches", 0), m["val/accuracy"], -m.get("val/loss", 0.0)))
     return {f"best/{name.replace('/', '_')}": value for name, value in best.items()}
 
 
@@ -24,4 +25,4 @@ def write_training_output(work: Path, history: list[dict[str, float]]) -> None:
     """curves.csv (one row per epoch) and metrics.json (the best epoch); the resume state is no longer needed."""
     pd.DataFrame(history).rename_axis("epoch").to_csv(work / "curves.csv")
     (work / "metrics.json").write_text(json.dumps(best_metrics(history), indent=2) + "\n")
-    (work / "checkpoint.pt").unlink()
+    (work / "checkpoint.pt").unlink(missing_ok=True)  # the expression network keeps its state per phase

@@ -7,7 +7,6 @@ import shutil
 import signal
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,12 +21,8 @@ from emd_core.models.checkpoint import CHECKPOINT, load_emd, save_esr
 from emd_core.models.esr import ESR, ESRConfig
 from emd_core.store import RowFiles
 from emd_core.train_emd import TrainEmd, mirror, train_emd
-from emd_core.train_fer import TrainFer, train_fer
 
 SIZE = 48
-FER = TrainFer(
-    seed=0, network=ESRConfig(size=54, branches=1), epochs=2, batch_size=8, lr=1e-3, precision="fp32", workers=0
-)
 EMD = TrainEmd(
     seed=0,
     encoder_weights="random",
@@ -135,12 +130,6 @@ def test_too_little_to_train_on_is_refused(data: Path, tmp_path: Path, change: d
         train_emd(cfg, faces=faces, masks=masks, fer=fer, work=tmp_path, on_epoch=lambda epoch, metrics: None)
 
 
-def test_too_few_expressions_are_refused(expressions: Path, tmp_path: Path) -> None:
-    cfg = FER.model_copy(update={"batch_size": 33})
-    with pytest.raises(UserError, match="has 32 training images; it needs at least one batch"):
-        train_fer(cfg, expressions=expressions, work=tmp_path, on_epoch=lambda epoch, metrics: None)
-
-
 def test_crops_and_masks_are_read_in_the_order_asked(data: Path) -> None:
     crops = FaceCrops(data / "faces", data / "masks", "val")
     batch = crops.read(np.array([3, 0]))
@@ -201,37 +190,3 @@ def test_mirror_flips_only_the_chosen() -> None:
     flipped = mirror(x, torch.tensor([True, False]))
     assert flipped[0, 0].tolist() == [[1, 0], [3, 2]]
     assert torch.equal(flipped[1], x[1])
-
-
-@pytest.fixture
-def expressions(tmp_path: Path) -> Path:
-    """Eight brightnesses as eight expressions, in AffectNet's layout; category 8 is no expression."""
-    rng = np.random.default_rng(0)
-    for folder, n in (("train_set", 4), ("val_set", 1)):
-        (tmp_path / folder / "images").mkdir(parents=True)
-        (tmp_path / folder / "annotations").mkdir()
-        for label in range(9):
-            for k in range(n):
-                image = np.clip(30 * label + rng.normal(0, 3, (60, 60, 3)), 0, 255).astype(np.uint8)
-                cv2.imwrite(str(tmp_path / folder / "images" / f"{label}{k}.jpg"), image)
-                np.save(tmp_path / folder / "annotations" / f"{label}{k}_exp.npy", str(label))
-    return tmp_path
-
-
-def test_expression_training_resumes_exactly(expressions: Path, tmp_path: Path) -> None:
-    runs = {}
-    for name, stops in (("whole", [2]), ("in two parts", [1, 2])):
-        work = tmp_path / name
-        work.mkdir()
-        for epochs in stops:
-            history: list[dict[str, float]] = []
-            cfg = FER.model_copy(update={"epochs": epochs})
-            train_fer(cfg, expressions=expressions, work=work, on_epoch=lambda e, m, h=history: h.append(m))
-        runs[name] = history
-    assert runs["whole"] == runs["in two parts"]
-    assert set(runs["whole"][0]) == {"train/loss", "val/accuracy", "val/branch_1_accuracy"}
-
-
-def test_a_wrong_expression_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not an AffectNet folder"):
-        train_fer(FER, expressions=tmp_path, work=tmp_path, on_epoch=lambda epoch, metrics: None)

@@ -71,9 +71,10 @@ class ESR(nn.Module):
         self.base = Base()
         self.branches = nn.ModuleList(Branch() for _ in range(config.branches))
 
-    def forward(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image_B3HW: Tensor, branches: int | None = None) -> tuple[Tensor, Tensor]:
+        """With `branches`, only the first so many answer; K is their number."""
         shared = self.base(image_B3HW)
-        features, logits = zip(*(branch(shared) for branch in self.branches), strict=True)
+        features, logits = zip(*(branch(shared) for branch in self.branches[:branches]), strict=True)
         return torch.stack(features, dim=1), torch.stack(logits, dim=1)
 
 
