@@ -65,30 +65,18 @@ def expressions(tmp_path: Path) -> Path:
     return write_newer(tmp_path / "affectnet")
 
 
-def train(cfg: TrainFer, expressions: Path, work: Path, kill: tuple[str, int] | None = None) -> list[dict[str, float]]:
-    """Train; kill = ("after" or "before" the state of the epoch is written, number of the epoch)."""
+def train(cfg: TrainFer, expressions: Path, work: Path, kill_after: int | None = None) -> list[dict[str, float]]:
     work.mkdir(exist_ok=True)
     history: list[dict[str, float]] = []
-    save = Resumable.save
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         assert epoch == len(history)
         history.append(metrics)
-        if kill == ("after", epoch):
-            die()
-
-    def save_or_die(self: Resumable, metrics: dict[str, float]) -> None:
-        if kill == ("before", len(history)):
-            die()
-        save(self, metrics)
+        if epoch == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Resumable, "save", save_or_die)
-        train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch)
+    train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch)
     return history
 
 
@@ -167,7 +155,7 @@ def test_branches_are_added_one_after_another(whole: Any) -> None:
     assert any(not torch.equal(last[k], fresh[k]) for k in second)
 
 
-def test_a_phase_starts_from_the_best_model_of_the_one_before(
+def test_a_phase_starts_from_the_best_model_of_the_one_before_on_other_images(
     expressions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.9, 0.1, 0.2])  # the first phase is best before its last epoch
@@ -176,30 +164,34 @@ def test_a_phase_starts_from_the_best_model_of_the_one_before(
         return {"val/accuracy": next(scores)}
 
     started: list[Tensor] = []
-    real = make_optimizer
 
     def spy(recipe: Any, model: nn.Module, phase: Any) -> torch.optim.Optimizer:
         started.append(model.state_dict()["base.conv1.weight"].clone())
-        return real(recipe, model, phase)
+        return make_optimizer(recipe, model, phase)
+
+    drawn: list[list[int]] = []
+
+    def spy_draw(*arguments: Any) -> Any:
+        subset = draw(*arguments)
+        drawn.append(list(subset.indices))
+        return subset
 
     monkeypatch.setattr("emd_core.train_fer.validate", score)
+    monkeypatch.setattr("emd_core.train_fer.draw", spy_draw)
     monkeypatch.setattr("emd_core.train_fer.make_optimizer", spy)
     history = train(TWO, expressions, tmp_path / "run")
     best = load_esr(tmp_path / "run/phases/1" / CHECKPOINT).base.conv1.weight
     last = torch.load(tmp_path / "run/phases/1/checkpoint.pt", weights_only=True)["model"]["base.conv1.weight"]
     assert torch.equal(started[1], best)
     assert not torch.equal(started[1], last)
+    assert drawn[0] != drawn[1], "each branch has its own images"
     assert best_metrics(history)["best/val_accuracy"] == 0.2, "the best one with all branches"
 
 
-@pytest.mark.parametrize(
-    "kill",
-    [("after", 1), ("after", 2), ("before", 4)],
-    ids=["mid-phase", "at the boundary", "best model of the new phase written, its state not"],
-)
-def test_a_killed_training_ends_with_the_same_model(whole: Any, tmp_path: Path, kill: tuple[str, int]) -> None:
+@pytest.mark.parametrize("kill_after", [1, 2, 3], ids=["mid-phase", "at the boundary", "in the last phase"])
+def test_a_killed_training_ends_with_the_same_model(whole: Any, tmp_path: Path, kill_after: int) -> None:
     expressions, finished, history = whole
-    arguments = (TWO, expressions, tmp_path / "killed", kill)
+    arguments = (TWO, expressions, tmp_path / "killed", kill_after)
     killed = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
     killed.start()
     killed.join()
@@ -207,6 +199,25 @@ def test_a_killed_training_ends_with_the_same_model(whole: Any, tmp_path: Path, 
     assert not (tmp_path / "killed" / CHECKPOINT).exists()
     assert train(TWO, expressions, tmp_path / "killed") == history
     assert (tmp_path / "killed" / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+
+
+def test_a_phase_can_start_again_after_it_wrote_its_best_model(expressions: Path, tmp_path: Path) -> None:
+    """Stopped between writing the best model of a phase's first epoch and the state of that epoch."""
+    recipe = ONE_BY_ONE.model_copy(update={"first_epochs": 1, "epochs": 1})
+    cfg = TWO.model_copy(update={"recipe": recipe})
+    history = train(cfg, expressions, tmp_path / "whole")
+    save = Resumable.save
+
+    def save_or_stop(self: Resumable, metrics: dict[str, float]) -> None:
+        if metrics["train/branches"] == 2:
+            raise KeyboardInterrupt
+        save(self, metrics)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Resumable, "save", save_or_stop)
+        train(cfg, expressions, tmp_path / "stopped")
+    assert train(cfg, expressions, tmp_path / "stopped") == history
+    assert (tmp_path / "stopped" / CHECKPOINT).read_bytes() == (tmp_path / "whole" / CHECKPOINT).read_bytes()
 
 
 def test_joint_training_resumes_exactly(expressions: Path, tmp_path: Path) -> None:
