@@ -232,5 +232,5 @@ def test_wrong_xception_weights_are_refused(tmp_path: Path) -> None:
     torch.save(state, file)
     with pytest.raises(UserError, match=r"xception\.pth.*block5\.rep\.1\.conv1\.weight"):
         encoder.load_weights(str(file))
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="is not a file"):
         encoder.load_weights(str(tmp_path / "none.pth"))
