@@ -1,6 +1,6 @@
 """Face crops, masks and labels, read by batch from memory-mapped files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emd_core.errors import UserError
-from emd_core.manifest import FACES, MASKS, OK, read_manifest, require_made_from
+from emd_core.manifest import FACES, MASKS, OK, ORIGINAL, read_manifest, require_made_from
 from emd_core.masks import unpack
 from emd_core.store import open_rows
 
@@ -26,19 +26,39 @@ class Batch:
 
 
 class FaceCrops:
-    """The usable crops of one split; `table` has the manifest's columns, one row per crop."""
+    """The usable crops of one split; `table` has the manifest's columns, one row per crop.
 
-    def __init__(self, faces: Path, masks: Path, split: str) -> None:
+    Of `methods` (originals are always kept) and `qualities` only, where they are given.
+    """
+
+    def __init__(
+        self,
+        faces: Path,
+        masks: Path,
+        split: str,
+        methods: Sequence[str] | None = None,
+        qualities: Sequence[str] | None = None,
+    ) -> None:
         manifest = read_manifest(masks, MASKS)
         require_made_from(manifest, "masks", faces=read_manifest(faces, FACES))
         usable = (manifest.table["status"] == OK) & (manifest.table["split"] == split)
         self.table: pd.DataFrame = manifest.table[usable].reset_index(drop=True)
         if self.table.empty:
             raise UserError(f"{masks} has no usable crop in split '{split}'; check the splits of the dataset.")
+        for column, chosen, kept in (("method", methods, [ORIGINAL]), ("quality", qualities, [])):
+            self._keep(column, chosen, kept, f"the {split} split of {masks}")
         files = self.table["file"].unique()
         self._crops = {name: open_rows(faces / name) for name in files}
         self._masks = {name: open_rows(masks / name) for name in files}
         self.size: int = self._crops[files[0]].shape[1]
+
+    def _keep(self, column: str, chosen: Sequence[str] | None, kept: list[str], where: str) -> None:
+        if chosen is None:
+            return
+        found = sorted(self.table[column].unique())
+        if absent := sorted(set(chosen) - set(found)):
+            raise UserError(f"{where} has no {column} {', '.join(absent)}; choose from {', '.join(found)}.")
+        self.table = self.table[self.table[column].isin([*chosen, *kept])].reset_index(drop=True)
 
     def __len__(self) -> int:
         return len(self.table)
