@@ -20,9 +20,10 @@ def confusion(predicted_BHW: np.ndarray, truth_BHW: np.ndarray) -> np.ndarray:
 
 
 def ratio(part: Any, whole: Any) -> Any:
-    """part / whole, NaN where the whole is 0."""
+    """part / whole, NaN where the whole is 0; a plain float of plain numbers."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.true_divide(part, whole)
+        quotient = np.true_divide(part, whole)
+    return quotient if np.ndim(quotient) else float(quotient)
 
 
 def pixel_accuracy(tn: Any, fp: Any, fn: Any, tp: Any) -> Any:

@@ -87,11 +87,11 @@ def _pixel_figures(frames: pd.DataFrame, histogram: np.ndarray) -> dict[str, Any
     false_positive_rate, true_positive_rate = histogram_roc(histogram)
     return {
         "masks": len(known),
-        "pixel_accuracy": float(pixel_accuracy(tn, fp, fn, tp)),
-        "pixel_accuracy_floor": float(pixel_accuracy(tn + fp, 0, fn + tp, 0)),
+        "pixel_accuracy": pixel_accuracy(tn, fp, fn, tp),
+        "pixel_accuracy_floor": pixel_accuracy(tn + fp, 0, fn + tp, 0),
         "pixel_accuracy_per_image": float(pixel_accuracy(*known[COUNTS].to_numpy().T).mean()) if len(known) else None,
-        "miou": float(mean_iou(tn, fp, fn, tp)),
-        "miou_floor": float(mean_iou(tn + fp, 0, fn + tp, 0)),
+        "miou": mean_iou(tn, fp, fn, tp),
+        "miou_floor": mean_iou(tn + fp, 0, fn + tp, 0),
         "iou_per_fake": float(
             pd.Series(iou(*fakes[COUNTS].to_numpy().T)).mean()
         ),  # skips NaN: nothing to find or found

@@ -61,6 +61,7 @@ def test_against_scikit_learn(pixels: tuple[np.ndarray, np.ndarray]) -> None:
     counts = confusion(score > 0.5, truth).sum(axis=0).tolist()
     flat = truth.ravel(), (score > 0.5).ravel()
     assert mean_iou(*counts) == pytest.approx(jaccard_score(*flat, average="macro"))
+    assert type(mean_iou(*counts)) is float  # a training keeps it in its checkpoint, which takes no numpy numbers
     assert pixel_accuracy(*counts) == pytest.approx((flat[0] == flat[1]).mean())
     fpr, tpr = histogram_roc(score_histogram(score, truth))
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(truth.ravel(), score.ravel()), abs=1e-3)
@@ -132,6 +133,7 @@ def test_no_threshold_is_better_on_val(seed: int) -> None:
         ([0.1, 0.2], [0.8, 0.9], 0.5),  # any threshold between 0.2 and 0.8 is perfect
         ([0.6, 0.7], [0.8, 0.9], 0.75),
         ([0.1, 0.7], [0.4, 0.9], 0.25),  # 0.25 and 0.8 are both right in three of four; 0.25 is nearer to 0.5
+        ([0.1, 0.6], [0.2, 0.8], 0.7),  # the same of 0.15 and 0.7
         ([0.5], [0.5], 0.5),
     ],
 )
