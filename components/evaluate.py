@@ -1,7 +1,7 @@
 """Judge the trained network on the test split.
 
-Writes metrics.json (per method and quality), predictions.parquet (a row per frame), roc.csv, roc.png, panels.png and
-report.html, a page that shows them all.
+Writes metrics.json (per method and quality), predictions.parquet (a row per frame), roc.csv, roc.png, reliability.png,
+panels.png and report.html, a page that shows them all.
 """
 
 import base64
@@ -16,14 +16,19 @@ from components import In, Out
 from components.pages import render
 from components.tracking import stage_run
 from emd_core.atomic import atomic_dir
+from emd_core.calibration import calibrate
 from emd_core.config import Config
 from emd_core.dataset import FaceCrops
+from emd_core.errors import UserError
 from emd_core.evaluation import roc_table, score_frames
-from emd_core.figures import save_panels, save_roc
+from emd_core.figures import save_panels, save_reliability, save_roc
 from emd_core.manifest import MASKS, ORIGINAL, read_manifest
-from emd_core.metrics import summarise_slices
-from emd_core.models.checkpoint import CHECKPOINT, load_emd
+from emd_core.models.checkpoint import CHECKPOINT, load_detector
+from emd_core.perturbations import require_known
 from emd_core.precision import Precision, pick_device
+from emd_core.slices import slices, summarise_slices
+
+ROBUSTNESS_FIGURES = ("frame_accuracy", "frame_auc", "miou")
 
 
 class Evaluate(Config):
@@ -33,33 +38,65 @@ class Evaluate(Config):
         ge=1, description="Of crops; changes speed and memory, and scores in their last bits at most."
     )
     precision: Precision
+    methods: list[str] | None = Field(description="To judge on, with the originals; null = all that the crops hold.")
+    qualities: list[str] | None = Field(description="To judge on; null = all that the crops hold.")
+    perturbations: list[str] = Field(
+        description="Of emd_core/perturbations.py: the test split is scored once more under each."
+    )
 
 
 def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out) -> None:
     """model: the trained network; faces, masks: crops and their masks; evaluation: figures and pages."""
     import mlflow
 
-    crops = FaceCrops(faces, masks, "test")
+    require_known(cfg.perturbations)
+    val, test = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("val", "test"))
+    if not slices(test.table):
+        raise UserError(f"the test split of {masks} has no fakes to judge the network on; check the splits.")
     checkpoint = model / CHECKPOINT
-    emd = load_emd(checkpoint).to(pick_device())
+    detector = load_detector(checkpoint).to(pick_device())
     with stage_run("evaluate", cfg, {"faces": faces, "masks": masks}), atomic_dir(evaluation) as out:
-        frames, histograms = score_frames(emd, crops, cfg.batch_size, cfg.precision)
+        known, _ = score_frames(detector, val, cfg.batch_size, cfg.precision)
+        calibration = calibrate(known["label"].to_numpy(), known["score"].to_numpy())
+        frames, histograms = score_frames(detector, test, cfg.batch_size, cfg.precision)
         metrics: dict[str, Any] = {
             "model": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12],
             "data": read_manifest(masks, MASKS).id,
-            "slices": summarise_slices(frames, histograms),
+            "calibration": calibration._asdict(),
+            "slices": summarise_slices(frames, histograms, calibration),
         }
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        if cfg.perturbations:
+            metrics["robustness"] = {}
+        for name in cfg.perturbations:
+            scored = score_frames(detector, test, cfg.batch_size, cfg.precision, name)
+            metrics["robustness"][name] = {
+                slice_: {figure: figures[figure] for figure in ROBUSTNESS_FIGURES}
+                for slice_, figures in summarise_slices(*scored, calibration).items()
+            }
+        (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         frames.to_parquet(out / "predictions.parquet", index=False)
         curves = roc_table(frames, histograms, ORIGINAL)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
         save_roc(out / "roc.png", curves)
-        save_panels(out / "panels.png", emd, crops, frames, cfg.precision)
-        page = render("evaluation", metrics=metrics, **{n: picture(out / f"{n}.png") for n in ("roc", "panels")})
-        (out / "report.html").write_text(page)
-        for name, figures in metrics["slices"].items():
-            mlflow.log_metrics({f"test/{name}/{figure}": value for figure, value in figures.items()})
+        save_reliability(out / "reliability.png", frames, calibration.temperature)
+        save_panels(out / "panels.png", detector, test, frames, cfg.precision)
+        pictures = {name: picture(out / f"{name}.png") for name in ("roc", "reliability", "panels")}
+        (out / "report.html").write_text(render("evaluation", metrics=metrics, **pictures))
+        mlflow.log_metrics(logged(metrics))
         mlflow.log_artifacts(str(out))
+
+
+def logged(metrics: dict[str, Any]) -> dict[str, float]:
+    """What MLflow gets: a flat name for every figure that was measured."""
+    conditions = {"test": metrics["slices"]}
+    conditions |= {f"test-{name}": slices_ for name, slices_ in metrics.get("robustness", {}).items()}
+    return {f"val/{name}": value for name, value in metrics["calibration"].items()} | {
+        f"{condition}/{slice_}/{figure}": value
+        for condition, slices_ in conditions.items()
+        for slice_, figures in slices_.items()
+        for figure, value in figures.items()
+        if value is not None
+    }
 
 
 def picture(path: Path) -> str:

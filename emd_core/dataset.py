@@ -51,11 +51,11 @@ class FaceCrops:
             raise UserError(f"{masks} has no usable crop in split '{split}'; check the splits of the dataset.")
         for column, wanted in (("method", methods), ("quality", qualities)):
             if wanted is not None:
-                lacking = sorted(set(wanted) - set(table[column]))
-                if lacking:
+                absent = sorted(set(wanted) - set(table[column]))
+                if absent:
+                    found = ", ".join(sorted(table[column].unique()))
                     raise UserError(
-                        f"{masks} has no usable crop of {column} '{lacking[0]}' in split '{split}'; it holds "
-                        f"{', '.join(sorted(table[column].unique()))}: choose out of these, or prepare the data for it."
+                        f"the {split} split of {masks} has no {column} {', '.join(absent)}; choose from {found}."
                     )
                 table = table[table[column].isin([*wanted, ORIGINAL])]
         self.table = table.reset_index(drop=True)

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -45,14 +45,19 @@ def summary(
     console.print("MLflow UI:        make ui, then open http://127.0.0.1:5000", highlight=False)
 
 
-def _results(metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
+def _results(metrics: dict[str, Any]) -> Table:
     table = Table(title="Test split, per method and quality")
     table.add_column("slice", no_wrap=True, min_width=18)
     for title in ["frames", *FIGURES.values()]:
         table.add_column(title, justify="right")
     for name, figures in metrics["slices"].items():
-        table.add_row(name, f"{figures['frames']:.0f}", *(f"{figures[key]:.3f}" for key in FIGURES))
+        table.add_row(name, f"{figures['frames']:.0f}", *(_cell(figures[key]) for key in FIGURES))
     return table
+
+
+def _cell(value: float | None) -> str:
+    """A figure that could not be measured, such as the mIoU of fakes without masks, is a dash."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _champion(name: str) -> str:

@@ -17,7 +17,8 @@ from emd_core.dataset import FaceCrops, balanced_order
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.masks import pack
-from emd_core.models.checkpoint import CHECKPOINT, load_emd, save_esr
+from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_esr
+from emd_core.models.emd import EMDConfig
 from emd_core.models.esr import ESR, ESRConfig
 from emd_core.store import RowFiles
 from emd_core.train_emd import TrainEmd, mirror, train_emd
@@ -25,14 +26,18 @@ from emd_core.train_emd import TrainEmd, mirror, train_emd
 SIZE = 48
 EMD = TrainEmd(
     seed=0,
-    encoder_weights="random",
-    atrous_rates=(1, 1, 1),
+    methods=None,
+    qualities=None,
+    targets=None,
+    network=EMDConfig(kind="emd", size=SIZE, expression=True, atrous_rates=(1, 1, 1), pixel_loss="mean"),
+    weights="random",
     warmup_epochs=1,
     epochs=2,
     batch_size=4,
     lr=1e-3,
     betas=(0.9, 0.999),
     eps=1e-8,
+    weight_decay=0.0,
     precision="fp32",
     cache_expression=True,
 )
@@ -93,7 +98,7 @@ def test_a_killed_training_ends_with_the_same_model(data: Path, tmp_path: Path) 
     assert killed.exitcode == -signal.SIGKILL
     resumed = train(data, tmp_path / "killed")
     assert resumed == whole
-    a, b = (load_emd(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
+    a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
