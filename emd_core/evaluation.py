@@ -59,7 +59,7 @@ def _batches(crops: FaceCrops, batch_size: int, perturbation: str | None) -> Ite
         image = torch.from_numpy(changed).permute(0, 3, 1, 2)
         for start in range(0, len(rows), batch_size):
             part = slice(start, start + batch_size)
-            yield Batch(image[part], clip.mask[part], clip.label[part], clip.index[part])
+            yield Batch(image[part], clip.mask[part], clip.label[part], clip.known[part], clip.index[part])
 
 
 def roc_table(frames: pd.DataFrame, histograms: Histograms, original: str, points: int = 200) -> pd.DataFrame:

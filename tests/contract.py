@@ -14,6 +14,7 @@ from emd_core.errors import UserError
 ROOT = Path(__file__).parent.parent
 NOT_IN_DVC = {"promote"}  # it writes to the registry: `dvc repro` must never do that
 # Imported by stages, but they cannot change what a stage writes.
+FLOORS = ("components/", "emd_core/", "pipelines/")
 NO_OUTPUT = {"components/tracking.py", "emd_core/errors.py"}
 
 Stages = Mapping[str, Callable[..., None]]
@@ -62,12 +63,17 @@ def _stage(name: str, entry: dict[str, Any], stage: Callable[..., None]) -> list
     found += [f"{where}: outs are {entry['outs']}, cmd writes {sorted(outs)}"] if set(entry["outs"]) != outs else []
     needed = {path for p, path in given.items() if directions.get(p) == "in"}
     found += [f"{where}: reads {path}, which is not in deps" for path in sorted(needed - set(entry["deps"]))]
-    code = [d for d in entry["deps"] if d.startswith(("components/", "emd_core/"))]
-    surplus = set(entry["deps"]) - needed - set(code)
+    surplus = {d for d in entry["deps"] if not d.startswith(FLOORS)} - needed
     found += [f"{where}: dep {path} is not read by cmd" for path in sorted(surplus)]
-    imports = imported_files(f"components/{name}.py")
+    return found + code_disagreements(where, entry["deps"], f"components/{name}.py")
+
+
+def code_disagreements(where: str, deps: list[str], file: str) -> list[str]:
+    """Where the code among `deps` is not what `file` imports."""
+    code = [d for d in deps if d.startswith(FLOORS)]
+    imports = imported_files(file)
     missing = [f for f in imports if not any(f == d or f.startswith(f"{d}/") for d in code)]
-    found += [f"{where}: imports {f}, which is not in deps" for f in missing]
+    found = [f"{where}: imports {f}, which is not in deps" for f in missing]
     unused = [d for d in code if not d.endswith(".j2") and not any(f == d or f.startswith(f"{d}/") for f in imports)]
     return found + [f"{where}: dep {d} is not imported" for d in unused]
 
@@ -111,9 +117,7 @@ def imported_files(file: str) -> set[str]:
         seen.add(current)
         for module in imported_modules(ROOT / current):
             path = module.replace(".", "/")
-            waiting += [
-                f for f in (f"{path}.py",) if module.startswith(("components.", "emd_core.")) and (ROOT / f).is_file()
-            ]
+            waiting += [f for f in (f"{path}.py",) if path.startswith(FLOORS) and (ROOT / f).is_file()]
     return {f for f in seen if not f.endswith("__init__.py")}
 
 

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from components import STAGES, In, Out
-from components.__main__ import load_stage
-from emd_core.config import Config
-from tests.contract import ROOT, disagreements, imported_modules
+from components.__main__ import load_stage, ports
+from emd_core.config import Config, read_params
+from tests.contract import ROOT, code_disagreements, disagreements, imported_modules
 
+EXPERIMENTS = ("experiments/params.yaml", "params/ffpp-experiments.yaml")
 FORBIDDEN = {
     "emd_core": {"components", "pipelines", "kfp", "mlflow", "dvc", "great_expectations"},
     "components": {"pipelines", "kfp", "dvc"},
@@ -129,8 +130,48 @@ def test_imports_run_one_way(file: Path) -> None:
     assert {m for m in imported_modules(file) if m.split(".")[0] in forbidden} == set()
 
 
-@pytest.mark.parametrize("profile", sorted((ROOT / "params").glob("*.yaml")), ids=lambda p: p.name)
+PROFILES = [p for p in sorted((ROOT / "params").glob("*.yaml")) if not p.stem.endswith("-experiments")]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda p: p.name)
 def test_every_profile_has_the_same_keys_and_fits(contract: dict[str, Any], profile: Path) -> None:
-    params = yaml.safe_load(profile.read_text())
+    params = read_params(profile)
     assert {n: set(s) for n, s in params.items()} == {n: set(s) for n, s in contract["params"].items()}
     assert disagreements(contract["dvc"], params, contract["stages"]) == []
+
+
+CELLS = {name: yaml.safe_load((ROOT / name).read_text()) for name in EXPERIMENTS}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_experiments_have_every_cell_of_the_papers_tables(name: str) -> None:
+    paper = yaml.safe_load((ROOT / "experiments/paper.yaml").read_text())
+    cells = CELLS[name]["cells"]
+    wanted = {
+        f"{network}-{slice_name.replace('/', '-')}"
+        for table in ("table2", "table4_accuracy", "table4_miou", "table5")
+        for network, row in paper[table].items()
+        for slice_name in row
+    }
+    assert wanted <= set(cells)
+    for key, cell in cells.items():
+        assert key.startswith(f"{cell['network']}-{cell['method']}-{cell['quality']}")
+        assert (ROOT / "params" / f"{CELLS[name]['profile']}-{cell['network']}.yaml").is_file()
+    sizes = [c["targets"] for c in cells.values() if c.get("targets") and c["method"] == "Face2Face"]
+    assert len(sizes) >= 3 and sizes == sorted(set(sizes))
+
+
+def test_the_experiments_stages_fit_their_components(contract: dict[str, Any]) -> None:
+    """Ports, paths and code dependencies of experiments/dvc.yaml, as for the main pipeline."""
+    for name, entry in yaml.safe_load((ROOT / "experiments/dvc.yaml").read_text())["stages"].items():
+        entry = entry.get("do", entry)
+        *_, module, verb = entry["cmd"].split()[:4]
+        assert code_disagreements(name, entry["deps"], f"{module}/{verb}.py") == []
+        if module == "components":
+            given = dict(zip(entry["cmd"].split()[4::2], entry["cmd"].split()[5::2], strict=True))
+            directions = ports(contract["stages"][verb])
+            written = {path for option, path in given.items() if directions.get(option[2:]) == "out"}
+            read = {path for option, path in given.items() if directions.get(option[2:]) == "in"}
+            assert {option[2:] for option in given} - {"params", "set"} == set(directions)
+            assert set(entry["outs"]) == written
+            assert read <= set(entry["deps"])
