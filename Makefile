@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check ui lock clean
+.PHONY: help setup demo tables test check ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ demo: setup ## The main job on generated sample data: train, evaluate, gate, pro
 	python -m components promote --model models/emd --evaluation evaluation --decision decision
 	python -m pipelines summary
 
+tables: setup ## The paper's tables and figures on the sample data; goes on where it was stopped
+	python -m pipelines experiments
+
 test: setup ## Unit and contract tests
 	ruff check .
 	ruff format --check .
@@ -39,4 +42,5 @@ lock: ## Resolve requirements.in into requirements.lock (needs uv)
 	  --no-emit-find-links --no-header --no-annotate requirements.in -o requirements.lock
 
 clean: ## Remove what the stages made (data, models, runs stay in MLflow)
-	rm -rf data models evaluation decision
+	rm -rf data models evaluation decision experiments/cells experiments/simfer experiments/robustness \
+	  experiments/difference experiments/results.* experiments/*.png
