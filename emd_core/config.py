@@ -75,8 +75,10 @@ def section(params: Mapping[str, Any], name: str, model: type[C], where: str) ->
 def _explain(section_name: str, error: Any, model: type[Config]) -> str:
     key = ".".join([section_name, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
-        remedy = f"did you mean '{close[0]}'?" if close else f"known keys are {', '.join(model.model_fields)}."
+        known = model.model_fields if len(error["loc"]) == 1 else {}
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        remedy = f"did you mean '{close[0]}'?" if close else f"known keys are {', '.join(known)}."
+        remedy = remedy if known else "correct or remove it (the repository's params files show every key)."
         return f"{key} is not a known key; {remedy}"
     if error["type"] == "missing":
         return f"{key} is missing; add it (the repository's params.yaml shows every key)."

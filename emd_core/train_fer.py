@@ -34,6 +34,7 @@ class Joint(Config):
     kind: Literal["joint"]
     epochs: int = Field(ge=1)
     lr: float = Field(gt=0)
+    augment: bool = Field(description="Whether images are augmented as in the published training.")
 
 
 class BranchByBranch(Config):
@@ -112,7 +113,8 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
         save_esr(work / CHECKPOINT, model)
         on_epoch(0, {"train/branches": float(cfg.network.branches), **validate(model, val, cfg)})
         return
-    train = AffectNet(expressions, "train", cfg.network.size, augment=augmentation())
+    augments = isinstance(cfg.recipe, BranchByBranch) or cfg.recipe.augment
+    train = AffectNet(expressions, "train", cfg.network.size, augment=augmentation() if augments else None)
     torch.manual_seed(cfg.seed)
     model = ESR(cfg.network).to(pick_device()).to(memory_format=torch.channels_last)
     first, best = 0, work  # number of the phase's first epoch, and where the phase before left its best model

@@ -1,18 +1,26 @@
 """`python -m pipelines <command>`."""
 
+import ast
+import importlib
+import sys
+from pathlib import Path
+
 import typer
 
 from components.__main__ import exit_on_user_error, telemetry_off
-from pipelines.cell import cell
-from pipelines.experiments import experiments
-from pipelines.summary import summary
+
+COMMANDS = ("summary", "experiments", "cell", "compile")  # each a function in a file of its name
 
 
 def main() -> None:
     telemetry_off()
     app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pipeline as a whole.")
-    for command in (summary, cell, experiments):
-        app.command()(command)
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    for name in COMMANDS:
+        text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
+        # Only the command that runs is imported: torch and kfp take seconds each.
+        command = getattr(importlib.import_module(f"pipelines.{name}"), name) if name == asked else lambda: None
+        app.command(name, help=text)(command)
     app(prog_name="python -m pipelines")
 
 

@@ -85,12 +85,12 @@ def write_results(params: Mapping[str, Any], root: Path) -> Path:
             )
         )
     with atomic_file(root / "results.md") as temporary:
-        temporary.write_text(as_markdown(tables, shown, sample))
+        temporary.write_text(as_markdown(tables, shown, sample, root))
     return page
 
 
-def as_markdown(tables: Iterable[Table], shown: Iterable[Picture], sample: bool) -> str:
-    """The same tables for a README or a pull request; pictures by file name."""
+def as_markdown(tables: Iterable[Table], shown: Iterable[Picture], sample: bool, root: Path) -> str:
+    """The same tables for a README or a pull request; pictures by their path from `root`."""
     lines = ["# Results", ""]
     lines += ["**Generated sample data**: these numbers say nothing about real videos.", ""] if sample else []
     for table in tables:
@@ -105,11 +105,6 @@ def as_markdown(tables: Iterable[Table], shown: Iterable[Picture], sample: bool)
             lines.append(f"| {label} | {' | '.join(cells)} |")
         lines += ["", *(f"{note}\n" for note in table.notes)]
     for picture in shown:
-        lines += [f"## {picture.title}", "", *(f"![{picture.title}]({_link(f)})" for f in picture.files), ""]
+        lines += [f"## {picture.title}", "", *(f"![{picture.title}]({f.relative_to(root)})" for f in picture.files), ""]
         lines += [f"{note}\n" for note in picture.notes]
     return "\n".join(lines)
-
-
-def _link(file: Path) -> str:
-    """From the folder of results.md."""
-    return "/".join(file.parts[1:])

@@ -1,4 +1,4 @@
-"""What the last run came to: results, the gate's decision, the registered model, where to look."""
+"""Print what the last run came to: results, the gate's decision, the registered model, where to look."""
 
 import json
 import os

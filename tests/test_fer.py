@@ -29,7 +29,7 @@ from emd_core.train_fer import BranchByBranch, Joint, Published, TrainFer, draw,
 from emd_core.training import Resumable
 from tests.contract import ROOT
 
-JOINT = Joint(kind="joint", epochs=2, lr=1e-3)
+JOINT = Joint(kind="joint", epochs=2, lr=1e-3, augment=True)
 ONE_BY_ONE = BranchByBranch(
     kind="branch_by_branch",
     first_epochs=3,

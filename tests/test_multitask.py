@@ -22,7 +22,10 @@ def states() -> tuple[State, State]:
     model = MultiTask(CONFIG, None)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean, module.running_var = torch.randn_like(module.weight), torch.rand_like(module.weight) + 0.5
+            module.running_mean, module.running_var = (
+                torch.randn_like(module.weight),
+                torch.rand_like(module.weight) + 0.5,
+            )
         elif isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             torch.nn.init.normal_(module.weight, 0, 0.2)
     return model.encoder.state_dict(), model.decoder.state_dict()
