@@ -17,11 +17,12 @@ from emd_core.dataset import FaceCrops, balanced_order
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.masks import pack
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_esr
+from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr, save_esr
 from emd_core.models.emd import EMDConfig
 from emd_core.models.esr import ESR, ESRConfig
+from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.store import RowFiles
-from emd_core.train_emd import TrainEmd, mirror, train_emd
+from emd_core.train_emd import TrainEmd, choose_targets, mirror, train_emd
 
 SIZE = 48
 EMD = TrainEmd(
@@ -107,6 +108,55 @@ def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:
     history = train(data, tmp_path / "run")
     assert history[-1]["train/loss"] < history[0]["train/loss"]
     assert len(history) == EMD.warmup_epochs + EMD.epochs
+
+
+def test_the_expression_network_comes_through_training_untouched(data: Path, tmp_path: Path) -> None:
+    """Every parameter and batch statistic of phi is what the first loop of Algorithm 1 left."""
+    train(data, tmp_path / "run")
+    trained = load_detector(tmp_path / "run" / CHECKPOINT)
+    before = load_esr(data / "fer.safetensors").state_dict()
+    assert trained.fer is not None
+    after = trained.fer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_no_epochs_keep_published_weights_as_they_are(data: Path, tmp_path: Path) -> None:
+    network = MultiTaskConfig(kind="multitask", size=SIZE, expression=False)
+    published = MultiTask(network, None)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(published, part).state_dict(), tmp_path / f"{part}_46.pt")
+    changes = {"network": network, "weights": str(tmp_path), "warmup_epochs": 0, "epochs": 0}
+    history: list[dict[str, float]] = []
+    train_emd(
+        EMD.model_copy(update=changes),
+        faces=data / "faces",
+        masks=data / "masks",
+        fer=tmp_path / "none.safetensors",  # not needed without expression features
+        work=tmp_path,
+        on_epoch=lambda epoch, metrics: history.append(metrics),
+    )
+    loaded = load_detector(tmp_path / CHECKPOINT).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in published.state_dict().items())
+    assert set(history[0]) == {"val/accuracy", "val/loss", "val/miou"}
+
+
+def test_fewer_training_videos_are_a_part_of_more(data: Path) -> None:
+    table = FaceCrops(data / "faces", data / "masks", "train").table
+    chosen = [set(choose_targets(table, EMD.model_copy(update={"targets": n})).tolist()) for n in (2, 5, 12, None)]
+    assert [table.iloc[sorted(rows)]["target"].nunique() for rows in chosen] == [2, 5, 12, 12]
+    assert chosen[0] < chosen[1] < chosen[2] == chosen[3]
+    with pytest.raises(UserError, match="train_emd.targets is 13, but the train split has 12 targets"):
+        choose_targets(table, EMD.model_copy(update={"targets": 13}))
+
+
+def test_crops_of_some_methods_only(data: Path) -> None:
+    crops = FaceCrops(data / "faces", data / "masks", "train", ["Face2Face"], ["c23"])
+    assert set(crops.table["method"]) == {"original", "Face2Face"}
+    with pytest.raises(UserError, match="has no method Deepfakes; choose from Face2Face, original"):
+        FaceCrops(data / "faces", data / "masks", "train", ["Deepfakes"])
+    with pytest.raises(UserError, match="has no quality c40; choose from c23"):
+        FaceCrops(data / "faces", data / "masks", "train", None, ["c40"])
 
 
 def test_a_missing_expression_network_is_refused(data: Path, tmp_path: Path) -> None:
