@@ -158,7 +158,7 @@ def test_the_experiments_have_every_cell_of_the_papers_tables(name: str) -> None
         assert key.startswith(f"{cell['network']}-{cell['method']}-{cell['quality']}")
         assert (ROOT / "params" / f"{CELLS[name]['profile']}-{cell['network']}.yaml").is_file()
     sizes = [c["targets"] for c in cells.values() if c.get("targets") and c["method"] == "Face2Face"]
-    assert len(sizes) >= 3 and sizes == sorted(set(sizes))
+    assert len(sizes) >= 2 and sizes == sorted(set(sizes))
 
 
 def test_the_experiments_stages_fit_their_components(contract: dict[str, Any]) -> None:
