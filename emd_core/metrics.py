@@ -15,8 +15,8 @@ HISTOGRAM_BINS = 2048  # of pixel scores in [0, 1]; the AUC over bins differs fr
 
 def confusion(predicted_BHW: np.ndarray, truth_BHW: np.ndarray) -> np.ndarray:
     """Pixel counts per image, B4 in the order of COUNTS, of two bool arrays."""
-    cell = (2 * truth_BHW + predicted_BHW).reshape(len(truth_BHW), -1)
-    return np.stack([(cell == k).sum(axis=1) for k in range(4)], axis=1)
+    cell_BHW = 2 * truth_BHW + predicted_BHW
+    return np.stack([(cell_BHW == k).sum(axis=(1, 2)) for k in range(4)], axis=1)
 
 
 def ratio(part: Any, whole: Any) -> Any:

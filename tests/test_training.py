@@ -150,6 +150,24 @@ def test_fewer_training_videos_are_a_part_of_more(data: Path) -> None:
         choose_targets(table, EMD.model_copy(update={"targets": 13}))
 
 
+def test_data_without_masks_train_on_classification_alone(data: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(data / "masks", masks)
+    table = read_manifest(masks, MASKS).table.assign(mask_share=np.nan)
+    write_manifest(masks, table, MASKS, {"faces": read_manifest(data / "faces", FACES)})
+    history: list[dict[str, float]] = []
+    train_emd(
+        EMD.model_copy(update={"warmup_epochs": 0, "epochs": 1}),
+        faces=data / "faces",
+        masks=masks,
+        fer=data / "fer.safetensors",
+        work=tmp_path,
+        on_epoch=lambda epoch, metrics: history.append(metrics),
+    )
+    assert set(history[0]) == {"train/loss", "val/accuracy", "val/loss"}
+    assert np.isfinite(history[0]["train/loss"])
+
+
 def test_crops_of_some_methods_only(data: Path) -> None:
     crops = FaceCrops(data / "faces", data / "masks", "train", ["Face2Face"], ["c23"])
     assert set(crops.table["method"]) == {"original", "Face2Face"}
