@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Annotated
 
 In = Annotated[Path, "in"]
+Ins = Annotated[list[Path], "in"]  # several folders of one kind, such as the shards of a data set
 Out = Annotated[Path, "out"]
 
 STAGES = (
     "make_sample",
+    "fetch_data",
     "ingest",
     "extract_frames",
     "crop_faces",
     "generate_masks",
+    "merge_shards",
     "validate_data",
     "train_fer",
     "train_emd",
     "evaluate",
     "gate",
     "promote",
+    "report",
 )

@@ -13,8 +13,9 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from components import STAGES
-from emd_core.config import read_params
+from components import STAGES, Ins
+from components.kubeflow import list_paths, write_outputs
+from emd_core.config import lay_over, read_params
 from emd_core.config import section as read_section
 from emd_core.errors import UserError
 
@@ -28,8 +29,16 @@ TELEMETRY_OFF = {
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
 Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]
+Run = Annotated[
+    str,
+    typer.Option(envvar="EMD_PIPELINE_RUN", help="Id of the pipeline's run: groups the stages in MLflow."),
+]
+Kubeflow = Annotated[
+    str, typer.Option(metavar="JSON", help="Kubeflow's executor input; only a Kubeflow pipeline passes it.")
+]
 Changes = Annotated[list[str], typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change; may be repeated.")]
 InFolder = Annotated[Path, typer.Option(help="Folder to read.")]
+InFolders = Annotated[list[Path], typer.Option(help="Folder to read; may be repeated.")]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write.")]
 
 
@@ -54,39 +63,59 @@ def command(name: str) -> Callable[..., None]:
     parameters = inspect.signature(stage).parameters
     model = parameters["cfg"].annotation
 
-    def run(params: Path, section: str, set: list[str], **paths: Path) -> None:
+    def call(params: Path, section: str, set: list[str], pipeline_run: str, kubeflow: str, **paths: Any) -> None:
         if section:
-            cfg = read_section({name: _parse_json(section)}, name, model, where="--section")
+            sections = lay_over({name: _parse_json(section, "--section")}, set)
         else:
-            cfg = read_section(read_params(params, set), name, model, where=str(params))
-        for port, direction in ports(stage).items():
-            if direction == "in" and paths[port] is not None and not paths[port].exists():
-                raise UserError(f"--{port} {paths[port]} does not exist; run the stage that makes it first.")
+            sections = read_params(params, set)
+        cfg = read_section(sections, name, model, where="--section" if section else str(params))
+        if pipeline_run:
+            os.environ["EMD_PIPELINE_RUN"] = pipeline_run
+        executor_input = _parse_json(kubeflow, "--kubeflow") if kubeflow else None
+        if executor_input:
+            paths |= {port: list_paths(executor_input, port) for port, path in paths.items() if path == []}
+        require_inputs(stage, paths)
         stage(cfg, **paths)
+        if executor_input:
+            write_outputs(name, executor_input, paths)
 
     def option(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-    folders = [
-        option(port, InFolder if direction == "in" else OutFolder, parameters[port].default)
-        for port, direction in ports(stage).items()
-    ]
+    def folder(port: str, direction: str) -> inspect.Parameter:
+        if parameters[port].annotation is Ins:
+            return option(port, InFolders, [])
+        return option(port, InFolder if direction == "in" else OutFolder, parameters[port].default)
+
     options = [
         option("params", ParamsFile, Path("params.yaml")),
         option("set", Changes, []),
         option("section", Section, ""),
-        *folders,
+        option("pipeline_run", Run, ""),
+        option("kubeflow", Kubeflow, ""),
+        *(folder(port, direction) for port, direction in ports(stage).items()),
     ]
-    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in options}
-    return run
+    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in options}
+    return call
 
 
-def _parse_json(text: str) -> Any:
+def require_inputs(stage: Callable[..., None], paths: dict[str, Any]) -> None:
+    """Refuse folders to read that are not there."""
+    for port, direction in ports(stage).items():
+        given = paths[port]
+        if direction == "in" and given == []:
+            raise UserError(f"--{port} is missing; name at least one folder.")
+        for path in given if isinstance(given, list) else [given]:
+            if direction == "in" and path is not None and not path.exists():
+                raise UserError(f"--{port} {path} does not exist; run the stage that makes it first.")
+
+
+def _parse_json(text: str, option: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"--section is not valid JSON ({error}); quote it as one argument.") from None
+        raise UserError(f"{option} is not valid JSON ({error}); quote it as one argument.") from None
 
 
 def telemetry_off() -> None:

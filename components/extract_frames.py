@@ -16,6 +16,7 @@ from tqdm import tqdm
 from components import In, Out
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
+from emd_core.errors import UserError
 from emd_core.limits import limit_bad_videos
 from emd_core.manifest import FRAMES, OK, VIDEOS, read_manifest, write_manifest
 from emd_core.video import BrokenVideo, count_frames, decode, pick_frames, to_rgb, write_frames
@@ -30,6 +31,10 @@ class ExtractFrames(Config):
     test: int = Field(ge=1, description="Frames per video of the test split.")
     max_bad_share: float = Field(ge=0, le=1, description="Share of unusable videos that is tolerated.")
     workers: int = Field(ge=1, description="Processes; each decodes one group of videos at a time on one core.")
+    shard: str = Field(
+        pattern=r"^[1-9]\d*/[1-9]\d*$",
+        description="Which part of the videos: 2/8 is the second of eight, 1/1 is all. merge_shards joins the parts.",
+    )
 
 
 def extract_frames(cfg: ExtractFrames, *, dataset: In, videos: In, frames: Out) -> None:
@@ -40,14 +45,26 @@ def extract_frames(cfg: ExtractFrames, *, dataset: In, videos: In, frames: Out) 
     table; a video that cannot be decoded is one row with status "unreadable", frame -1 and the reason.
     """
     listed = read_manifest(videos, VIDEOS)
-    groups = [group.to_dict("records") for _, group in listed.table.groupby(["quality", "target"], sort=False)]
+    groups = choose_shard([group for _, group in listed.table.groupby(["quality", "target"], sort=False)], cfg.shard)
     n_frames = {"train": cfg.train, "val": cfg.val, "test": cfg.test}
     with atomic_dir(frames) as work:
+        records = [group.to_dict("records") for group in groups]
         extract = partial(extract_group, dataset=dataset, out=work, n_frames=n_frames)
-        rows = [row for group in tqdm(_run(extract, groups, cfg.workers), "videos", len(groups)) for row in group]
+        rows = [row for group in tqdm(_run(extract, records, cfg.workers), "videos", len(groups)) for row in group]
         bad = {row["video"]: row["reason"] for row in rows if row["status"] != OK}
-        limit_bad_videos("extract_frames", bad, len(listed.table), cfg.max_bad_share)
+        limit_bad_videos("extract_frames", bad, sum(map(len, groups)), cfg.max_bad_share)
         write_manifest(work, pd.DataFrame(rows), FRAMES, {"videos": listed})
+
+
+def choose_shard(groups: list[pd.DataFrame], shard: str) -> list[pd.DataFrame]:
+    """Every n-th group, from the k-th on, for the shard "k/n"; an original is never parted from its fakes."""
+    number, shards = map(int, shard.split("/"))
+    if not number <= shards <= len(groups):
+        raise UserError(
+            f"extract_frames.shard is {shard}, but there are {len(groups)} groups of an original and its fakes; the "
+            "first number must not exceed the second, nor that the groups."
+        )
+    return groups[number - 1 :: shards]
 
 
 def extract_group(videos: list[Row], *, dataset: Path, out: Path, n_frames: dict[str, int]) -> list[Row]:

@@ -39,13 +39,17 @@ def read_params(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     if "base" in params:
         sections = read_params(path.parent / params.pop("base"))
         params = {name: sections.get(name, {}) | params.get(name, {}) for name in sections | params}
+    return lay_over(params, changes)
+
+
+def lay_over(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The sections with each "section.key=value" of `changes` set in place."""
     for change in changes:
-        _lay_over(params, change)
+        _set(params, change)
     return params
 
 
-def _lay_over(params: dict[str, Any], change: str) -> None:
-    """Set one value in place."""
+def _set(params: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     *path, last = key.split(".")
     place: Any = params

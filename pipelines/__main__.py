@@ -9,18 +9,18 @@ import typer
 
 from components.__main__ import exit_on_user_error, telemetry_off
 
-COMMANDS = ("summary", "experiments", "cell", "compile")  # each a function in a file of its name
+COMMANDS = ("summary", "experiments", "cell", "compile", "run_local")  # each a function in a file of its name
 
 
 def main() -> None:
     telemetry_off()
     app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pipeline as a whole.")
-    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    asked = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     for name in COMMANDS:
         text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
         # Only the command that runs is imported: torch and kfp take seconds each.
         command = getattr(importlib.import_module(f"pipelines.{name}"), name) if name == asked else lambda: None
-        app.command(name, help=text)(command)
+        app.command(name.replace("_", "-"), help=text)(command)
     app(prog_name="python -m pipelines")
 
 

@@ -8,6 +8,7 @@ import typer
 
 from components.__main__ import load_stage
 from emd_core.config import read_params, section
+from pipelines.cluster import read_cluster
 from pipelines.dag import compile_pipeline
 
 
@@ -15,6 +16,10 @@ def compile(
     image: Annotated[str, typer.Option(help="The project's image, by digest or by git revision.")],
     params: Annotated[Path, typer.Option(help="Params file; its sections become the pipeline's defaults.")],
     set: Annotated[list[str] | None, typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change.")] = None,
+    cluster: Annotated[Path, typer.Option(help="Cluster file: pools, volume, secrets.")] = Path(
+        "pipelines/cluster.yaml"
+    ),
+    pool: Annotated[list[str] | None, typer.Option(metavar="ROLE=BLOCK", help="Another block for a pool.")] = None,
     out: Annotated[Path, typer.Option(help="YAML file to write.")] = Path("pipeline.yaml"),
 ) -> None:
     """Compile the Kubeflow pipeline; every section is checked against its stage first."""
@@ -23,5 +28,5 @@ def compile(
         model = inspect.signature(load_stage(name)).parameters["cfg"].annotation
         sections[name] = section(sections, name, model, where=str(params)).model_dump(mode="json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    compile_pipeline(sections, image, out)
-    print(f"compiled {params} to {out}; upload it to Kubeflow Pipelines, or see `kfp pipeline create --help`")
+    compile_pipeline(sections, read_cluster(cluster, pool or []), image, out)
+    print(f"compiled {params} to {out}")

@@ -1,4 +1,4 @@
-"""The Kubeflow pipeline: who feeds whom. Every stage is `python -m components <stage>` in the project's image."""
+"""The Kubeflow pipeline: who feeds whom, on which nodes."""
 
 import json
 from collections.abc import Mapping
@@ -6,126 +6,115 @@ from pathlib import Path
 from typing import Any
 
 from kfp import compiler, dsl
-from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
 
-IMAGE = "emd"  # a place holder: every task is given the image that the pipeline is compiled with
+from pipelines import tasks
+from pipelines.cluster import HOUR, Cluster, give_secret, mount_volume, place, pool_parameters
 
-
-def _run(stage: str, *arguments: Any) -> dsl.ContainerSpec:
-    return dsl.ContainerSpec(image=IMAGE, command=["python", "-m", "components", stage], args=list(arguments))
-
-
-@dsl.container_component
-def ingest(cfg: str, dataset: Input[Dataset], videos: Output[Dataset]) -> dsl.ContainerSpec:
-    return _run("ingest", "--section", cfg, "--dataset", dataset.path, "--videos", videos.path)
+ON_VOLUME = {"fetch_data", "ingest", "extract_frames", "generate_masks", "train_fer", "train_emd"}
+TRACKED = {"validate_data", "train_fer", "train_emd", "evaluate", "gate", "promote", "report"}
+# What these do depends on more than their inputs: the volume, the registry.
+NOT_CACHED = {"fetch_data", "promote", "report", "notify"}
 
 
-@dsl.container_component
-def extract_frames(
-    cfg: str, dataset: Input[Dataset], videos: Input[Dataset], frames: Output[Dataset]
-) -> dsl.ContainerSpec:
-    paths = ("--dataset", dataset.path, "--videos", videos.path, "--frames", frames.path)
-    return _run("extract_frames", "--section", cfg, *paths)
-
-
-@dsl.container_component
-def crop_faces(cfg: str, frames: Input[Dataset], faces: Output[Dataset]) -> dsl.ContainerSpec:
-    return _run("crop_faces", "--section", cfg, "--frames", frames.path, "--faces", faces.path)
-
-
-@dsl.container_component
-def generate_masks(
-    cfg: str, dataset: Input[Dataset], faces: Input[Dataset], masks: Output[Dataset]
-) -> dsl.ContainerSpec:
-    paths = ("--dataset", dataset.path, "--faces", faces.path, "--masks", masks.path)
-    return _run("generate_masks", "--section", cfg, *paths)
-
-
-@dsl.container_component
-def validate_data(
-    cfg: str, videos: Input[Dataset], faces: Input[Dataset], masks: Input[Dataset], report: Output[HTML]
-) -> dsl.ContainerSpec:
-    paths = ("--videos", videos.path, "--faces", faces.path, "--masks", masks.path, "--report", report.path)
-    return _run("validate_data", "--section", cfg, *paths)
-
-
-@dsl.container_component
-def train_fer(cfg: str, expressions: Input[Dataset], fer: Output[Model]) -> dsl.ContainerSpec:
-    return _run("train_fer", "--section", cfg, "--expressions", expressions.path, "--fer", fer.path)
-
-
-@dsl.container_component
-def train_emd(
-    cfg: str,
-    faces: Input[Dataset],
-    masks: Input[Dataset],
-    fer: Input[Model],
-    report: Input[HTML],
-    model: Output[Model],
-) -> dsl.ContainerSpec:
-    paths = ("--faces", faces.path, "--masks", masks.path, "--fer", fer.path, "--report", report.path)
-    return _run("train_emd", "--section", cfg, *paths, "--model", model.path)
-
-
-@dsl.container_component
-def evaluate(
-    cfg: str, model: Input[Model], faces: Input[Dataset], masks: Input[Dataset], evaluation: Output[Metrics]
-) -> dsl.ContainerSpec:
-    paths = ("--model", model.path, "--faces", faces.path, "--masks", masks.path, "--evaluation", evaluation.path)
-    return _run("evaluate", "--section", cfg, *paths)
-
-
-@dsl.container_component
-def gate(cfg: str, evaluation: Input[Metrics], decision: Output[Metrics]) -> dsl.ContainerSpec:
-    return _run("gate", "--section", cfg, "--evaluation", evaluation.path, "--decision", decision.path)
-
-
-@dsl.container_component
-def promote(cfg: str, model: Input[Model], evaluation: Input[Metrics], decision: Input[Metrics]) -> dsl.ContainerSpec:
-    paths = ("--model", model.path, "--evaluation", evaluation.path, "--decision", decision.path)
-    return _run("promote", "--section", cfg, *paths)
-
-
-def compile_pipeline(params: Mapping[str, Mapping[str, Any]], image: str, out: Path) -> None:
+def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, image: str, out: Path) -> None:
     """Write the pipeline as YAML; each stage's section of `params` is the default of a pipeline parameter, as JSON.
 
     As JSON text, since Kubeflow's own structures know no null and make every number a float.
     """
     defaults = {stage: json.dumps(values) for stage, values in params.items()}
+    pools = pool_parameters(cluster)
+    shards_default = [f"{k}/{cluster.shards}" for k in range(1, cluster.shards + 1)]
+    config = dsl.PipelineConfig(
+        ttl_seconds_after_finished=round(cluster.keep_finished_h * HOUR),
+        active_deadline_seconds=round(cluster.deadline_h * HOUR),
+    )
 
-    def on_cpu(task: dsl.PipelineTask) -> dsl.PipelineTask:
-        return task.set_container_image(image)
-
-    def on_gpu(task: dsl.PipelineTask) -> dsl.PipelineTask:
-        return on_cpu(task).set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
-
-    @dsl.pipeline(name="emd", description="Train, judge and promote a detector of facial expression manipulation.")
+    @dsl.pipeline(
+        name="emd",
+        description="Train, judge and promote a detector of facial expression manipulation.",
+        pipeline_config=config,
+    )
     def emd(
-        dataset_uri: str,
-        expressions_uri: str,
+        data_source: str = params["fetch_data"]["source"],
+        data_revision: str = params["fetch_data"]["revision"],
+        shards: list = shards_default,
+        fetch_data_cfg: str = defaults["fetch_data"],
         ingest_cfg: str = defaults["ingest"],
         extract_frames_cfg: str = defaults["extract_frames"],
         crop_faces_cfg: str = defaults["crop_faces"],
         generate_masks_cfg: str = defaults["generate_masks"],
+        merge_shards_cfg: str = defaults["merge_shards"],
         validate_data_cfg: str = defaults["validate_data"],
         train_fer_cfg: str = defaults["train_fer"],
         train_emd_cfg: str = defaults["train_emd"],
         evaluate_cfg: str = defaults["evaluate"],
         gate_cfg: str = defaults["gate"],
         promote_cfg: str = defaults["promote"],
+        report_cfg: str = defaults["report"],
+        claim: str = pools["claim"],
+        cpu_node_selector: dict = pools["cpu_node_selector"],
+        cpu_tolerations: list = pools["cpu_tolerations"],
+        cpu_cpu_request: str = pools["cpu_cpu_request"],
+        cpu_cpu_limit: str = pools["cpu_cpu_limit"],
+        cpu_memory_request: str = pools["cpu_memory_request"],
+        cpu_memory_limit: str = pools["cpu_memory_limit"],
+        gpu_node_selector: dict = pools["gpu_node_selector"],
+        gpu_tolerations: list = pools["gpu_tolerations"],
+        gpu_cpu_request: str = pools["gpu_cpu_request"],
+        gpu_cpu_limit: str = pools["gpu_cpu_limit"],
+        gpu_memory_request: str = pools["gpu_memory_request"],
+        gpu_memory_limit: str = pools["gpu_memory_limit"],
+        gpu_accelerator: str = pools["gpu_accelerator"],
+        gpu_count: str = pools["gpu_count"],
     ) -> None:
-        raw = dsl.importer(artifact_uri=dataset_uri, artifact_class=Dataset).output
-        expressions = dsl.importer(artifact_uri=expressions_uri, artifact_class=Dataset).output
-        videos = on_cpu(ingest(cfg=ingest_cfg, dataset=raw)).output
-        frames = on_cpu(extract_frames(cfg=extract_frames_cfg, dataset=raw, videos=videos)).output
-        faces = on_gpu(crop_faces(cfg=crop_faces_cfg, frames=frames)).output
-        masks = on_cpu(generate_masks(cfg=generate_masks_cfg, dataset=raw, faces=faces)).output
-        report = on_cpu(validate_data(cfg=validate_data_cfg, videos=videos, faces=faces, masks=masks)).output
-        fer = on_gpu(train_fer(cfg=train_fer_cfg, expressions=expressions)).output
-        model = on_gpu(train_emd(cfg=train_emd_cfg, faces=faces, masks=masks, fer=fer, report=report)).output
-        evaluation = on_gpu(evaluate(cfg=evaluate_cfg, model=model, faces=faces, masks=masks)).output
-        decision = on_cpu(gate(cfg=gate_cfg, evaluation=evaluation)).output
-        promotion = on_cpu(promote(cfg=promote_cfg, model=model, evaluation=evaluation, decision=decision))
-        promotion.set_caching_options(False)  # the registry may have changed since
+        given = locals()
+
+        def task(component: Any, **inputs: Any) -> dsl.PipelineTask:
+            """One stage as a task: its image, section, place, volume and secrets."""
+            stage = component.name.replace("-", "_")
+            if f"{stage}_cfg" in given:
+                inputs["cfg"] = given[f"{stage}_cfg"]
+            made = place(component(**inputs).set_container_image(image), stage, cluster, given)
+            made.set_caching_options(stage not in NOT_CACHED)
+            if stage in ON_VOLUME:
+                mount_volume(made, claim)
+            if stage in TRACKED:
+                give_secret(made, cluster.secrets["mlflow"])
+            return made
+
+        end = task(tasks.notify)
+        give_secret(end, cluster.secrets["webhook"])
+        with dsl.ExitHandler(end, name="run"):
+            fetched = task(tasks.fetch_data, source=data_source, revision=data_revision)
+            give_secret(fetched, cluster.secrets["data"])
+            videos = task(tasks.ingest, revision=data_revision).after(fetched).outputs["videos"]
+            with dsl.ParallelFor(shards, name="shards", parallelism=cluster.parallel_shards) as shard:
+                extracted = task(tasks.extract_frames, revision=data_revision, shard=shard, videos=videos)
+                cropped = task(tasks.crop_faces, frames=extracted.outputs["frames"])
+                masked = task(tasks.generate_masks, revision=data_revision, faces=cropped.outputs["faces"])
+            merged = task(
+                tasks.merge_shards,
+                faces_shards=dsl.Collected(cropped.outputs["faces"]),
+                masks_shards=dsl.Collected(masked.outputs["masks"]),
+            )
+            faces, masks = merged.outputs["faces"], merged.outputs["masks"]
+            validated = task(tasks.validate_data, videos=videos, faces=faces, masks=masks)
+            fer = task(tasks.train_fer, revision=data_revision).after(fetched).outputs["fer"]
+            processes = gpu_count if cluster.pools["gpu"].accelerator else "1"
+            model = task(
+                tasks.train_emd,
+                processes=processes,
+                faces=faces,
+                masks=masks,
+                fer=fer,
+                report=validated.outputs["report"],
+            ).outputs["model"]
+            evaluation = task(tasks.evaluate, model=model, faces=faces, masks=masks).outputs["evaluation"]
+            decided = task(tasks.gate, evaluation=evaluation)
+            decision = decided.outputs["decision"]
+            with dsl.If(decided.outputs["promote"] == "true", name="passed"):
+                task(tasks.promote, model=model, evaluation=evaluation, decision=decision)
+            with dsl.Else(name="refused"):
+                task(tasks.report, evaluation=evaluation, decision=decision)
 
     compiler.Compiler().compile(emd, str(out))

@@ -1,0 +1,97 @@
+"""Run the whole Kubeflow pipeline in containers on this machine's Docker engine, without a cluster.
+
+Kubeflow's own local runner executes the compiled pipeline: the loop over shards, retries, the gate's branches and the
+exit handler included. Node pools and Kubernetes secrets mean nothing here; MLFLOW_TRACKING_URI, EMD_WEBHOOK,
+GIT_TOKEN and AWS_* are passed on from the environment.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emd_core.errors import UserError
+from pipelines.cluster import MOUNT
+from pipelines.compile import compile
+
+PASSED_ON = ("MLFLOW_TRACKING_", "EMD_WEBHOOK", "GIT_TOKEN", "AWS_")
+
+
+def run_local(
+    image: Annotated[str, typer.Option(help="The project's image; `make image` builds it.")],
+    data: Annotated[Path, typer.Option(help="Folder that stands for the volume: containers see it as /data.")],
+    params: Annotated[Path, typer.Option(help="Params file.")] = Path("params.yaml"),
+    set: Annotated[list[str] | None, typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change.")] = None,
+    cluster: Annotated[Path, typer.Option(help="Cluster file; its pools and secrets mean nothing here.")] = Path(
+        "pipelines/cluster-local.yaml"
+    ),
+    parameter: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A pipeline parameter.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for artifacts, and for what is done already.")] = Path("local_runs"),
+    cache: Annotated[bool, typer.Option(help="Do not run again what ran with the same inputs.")] = True,
+) -> None:
+    """Compile the pipeline and run it in containers; exit 1 when a task failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compile(image=image, params=params, set=set, cluster=cluster, out=package)
+        succeeded = run(package, image, data.resolve(), out.resolve(), dict(_pair(p) for p in parameter or []), cache)
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+def run(package: Path, image: str, data: Path, out: Path, parameters: dict[str, Any], cache: bool) -> bool:
+    """Whether the pipeline succeeded."""
+    from docker.types import Mount
+    from kfp import components, local
+    from kfp.local import docker_task_handler
+
+    require_image(image)
+    data.mkdir(parents=True, exist_ok=True)
+    runner = local.DockerRunner(
+        mounts=[Mount(MOUNT, str(data), type="bind")],
+        environment={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
+        network_mode="host",  # an MLflow server on this machine is reached as it is from the shell
+        user=f"{os.getuid()}:{os.getgid()}",  # outputs belong to who started the run
+        shm_size="1g",
+    )
+    # kfp 2.17 lets Docker remove the container and takes one that is gone already for a success (issue 13332).
+    docker_task_handler.run_docker_container = run_container
+    local.init(runner=runner, pipeline_root=str(out), enable_caching=cache, cache_root=str(out / "cache"))
+    pipeline: Any = components.load_component_from_file(str(package))
+    try:
+        pipeline(**parameters)
+    except RuntimeError as error:  # kfp's way to say that a task failed
+        print(error)
+        return False
+    return True
+
+
+def require_image(image: str) -> None:
+    """Refuse to start without an engine that has the image."""
+    import docker
+
+    try:
+        docker.from_env().images.get(image)
+    except docker.errors.ImageNotFound:
+        raise UserError(f"the Docker engine has no image {image}; build it with `make image`.") from None
+    except docker.errors.DockerException as error:
+        raise UserError(f"no Docker engine answers ({error}); start one, or set DOCKER_HOST to where it is.") from None
+
+
+def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
+    """Run a container to its end, its log on our output; its exit code."""
+    container = client.containers.run(image, command, volumes=volumes, detach=True, **arguments)
+    try:
+        for line in container.logs(stream=True, follow=True):
+            print(line.decode(errors="replace"), end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--parameter {text} must be NAME=VALUE.")
+    return name, value
