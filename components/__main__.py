@@ -64,11 +64,8 @@ def command(name: str) -> Callable[..., None]:
     model = parameters["cfg"].annotation
 
     def call(params: Path, section: str, set: list[str], pipeline_run: str, kubeflow: str, **paths: Any) -> None:
-        if section:
-            sections = lay_over({name: _parse_json(section, "--section")}, set)
-        else:
-            sections = read_params(params, set)
-        cfg = read_section(sections, name, model, where="--section" if section else str(params))
+        given = {name: _parse_json(section, "--section")} if section else read_params(params)
+        cfg = read_section(lay_over(given, set), name, model, where="--section" if section else str(params))
         if pipeline_run:
             os.environ["EMD_PIPELINE_RUN"] = pipeline_run
         executor_input = _parse_json(kubeflow, "--kubeflow") if kubeflow else None

@@ -42,7 +42,9 @@ def merge_shards(cfg: MergeShards, *, faces_shards: Ins, masks_shards: Ins, face
 
 def zip_shards(faces: list[Path], masks: list[Path]) -> list[tuple[Path, Path]]:
     if len(faces) != len(masks):
-        raise UserError(f"{len(faces)} folders of --faces_shards but {len(masks)} of --masks_shards; give them in pairs.")
+        raise UserError(
+            f"{len(faces)} folders of --faces_shards but {len(masks)} of --masks_shards; give them in pairs."
+        )
     return list(zip(faces, masks, strict=True))
 
 
@@ -63,5 +65,7 @@ def join(folders: list[Path], tables: list[pd.DataFrame], out: Path) -> pd.DataF
                 os.link(folder / file, out / str(number) / file)
             except OSError:  # another file system
                 shutil.copyfile(folder / file, out / str(number) / file)
-    named = [t.assign(file=t["file"].where(t["file"] == "", f"{n}/" + t["file"])) for n, t in enumerate(tables, start=1)]
+    named = [
+        t.assign(file=t["file"].where(t["file"] == "", f"{n}/" + t["file"])) for n, t in enumerate(tables, start=1)
+    ]
     return pd.concat(named, ignore_index=True)

@@ -1,6 +1,6 @@
 """The stages as Kubeflow components: each is `python -m components <stage>` in the project's image.
 
-Folders are artifacts; what Kubeflow's UI shows (metrics, curves, pages) is written beside them (components/kubeflow.py).
+Folders are artifacts; beside them is written what Kubeflow's UI shows: metrics, curves, pages (components/kubeflow.py).
 The dataset and the expression faces lie on the volume, below the name of their revision.
 """
 
@@ -12,7 +12,12 @@ from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markd
 from pipelines.cluster import MOUNT
 
 IMAGE = "emd"  # a place holder: every task is given the image that the pipeline is compiled with
-CONTEXT = ["--pipeline-run", dsl.PIPELINE_JOB_ID_PLACEHOLDER, "--kubeflow", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
+CONTEXT = [
+    "--pipeline-run",
+    dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    "--kubeflow",
+    dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,
+]
 PYTHON = ["python"]
 
 

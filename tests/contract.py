@@ -12,7 +12,8 @@ from emd_core.config import section
 from emd_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-NOT_IN_DVC = {"promote"}  # it writes to the registry: `dvc repro` must never do that
+# promote and report write to the registry, which `dvc repro` must never do; the others exist for a cluster alone.
+NOT_IN_DVC = {"promote", "report", "fetch_data", "merge_shards"}
 # Imported by stages, but they cannot change what a stage writes.
 FLOORS = ("components/", "emd_core/", "pipelines/")
 NO_OUTPUT = {"components/tracking.py", "emd_core/errors.py"}

@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 96, 128  # px
 FACE = 60  # px, height of a drawn face
 
 INGEST = Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.5)
-EXTRACT = ExtractFrames(train=3, val=3, test=3, max_bad_share=0.5, workers=1)
+EXTRACT = ExtractFrames(train=3, val=3, test=3, max_bad_share=0.5, workers=1, shard="1/1")
 CROP = CropFaces(
     detector="mtcnn", weights=None, size=64, scale=1.3, min_face=20, threshold=0.9, batch=4, max_bad_share=0.5
 )
