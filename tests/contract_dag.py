@@ -39,7 +39,7 @@ def read_tasks(spec: Mapping[str, Any]) -> Tasks:
         if "componentInputArtifact" in wire:
             return outer[wire["componentInputArtifact"]]
         producer, key = wire["taskOutputArtifact"]["producerTask"], wire["taskOutputArtifact"]["outputArtifactKey"]
-        component = spec["components"][dag["tasks"][producer]["componentRef"]["name"]]
+        component = spec["components"].get(dag["tasks"].get(producer, {}).get("componentRef", {}).get("name"), {})
         if "dag" not in component:
             return stage_name(producer)
         (selector,) = component["dag"]["outputs"]["artifacts"][key]["artifactSelectors"]

@@ -70,10 +70,14 @@ def test_a_section_may_come_inline_with_kubeflows_numbers(tmp_path: Path) -> Non
     section = tiny.INGEST.model_dump_json()
     ingest = ["components", "ingest", "--section", section, "--dataset", str(tiny_root)]
     assert run(*ingest, "--videos", str(tmp_path / "videos")).returncode == 0
-    frames = {"train": 3.0, "val": 1.0, "test": 1.0, "max_bad_share": 1.0, "workers": 1.0}
+    frames = {"train": 3.0, "val": 1.0, "test": 1.0, "max_bad_share": 1.0, "workers": 1.0, "shard": "1/1"}
     extract = [f"--dataset={tiny_root}", f"--videos={tmp_path}/videos", f"--frames={tmp_path}/frames"]
     result = run("components", "extract_frames", *extract, "--section", json.dumps(frames))
     assert result.returncode == 0, result.stderr
+    result = run(
+        "components", "extract_frames", *extract, "--section", json.dumps(frames), "--set", "extract_frames.shard=9/9"
+    )
+    refused(result, "extract_frames.shard is 9/9, but there are 2 groups")
     result = run("components", "extract_frames", *extract, "--section", json.dumps(frames | {"train": 2.5}))
     refused(result, "extract_frames.train = 2.5 is refused")
 
