@@ -7,6 +7,7 @@ GIT_TOKEN and AWS_* are passed on from the environment.
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,7 @@ def run(package: Path, image: str, data: Path, out: Path, parameters: dict[str, 
     # kfp 2.17 lets Docker remove the container and takes one that is gone already for a success (issue 13332).
     docker_task_handler.run_docker_container = run_container
     local.init(runner=runner, pipeline_root=str(out), enable_caching=cache, cache_root=str(out / "cache"))
+    warnings.filterwarnings("ignore", module="kfp.local")  # that resources mean nothing here, once for each task
     pipeline: Any = components.load_component_from_file(str(package))
     try:
         pipeline(**parameters)
