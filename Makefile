@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tables test check ui lock clean
+.PHONY: help setup demo tables test image e2e ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: setup ## Unit and contract tests
 	ruff format --check .
 	mypy
 	pytest
+
+e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)
+	EMD_IMAGE=$(IMAGE) pytest -s tests/e2e.py
 
 ui: setup ## Open the MLflow UI on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
