@@ -6,6 +6,7 @@ for the same checkpoint is used again.
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -53,6 +54,7 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In) -> None:
     verdict, metrics = read_decision(decision), read_metrics(evaluation)
     checkpoint = model / CHECKPOINT
     require_one_model(checkpoint, metrics, verdict)
+    require_lasting_registry()
     inputs = {"model": model, "evaluation": evaluation, "decision": decision}
     with stage_run("promote", cfg, inputs) as run:
         client = mlflow.MlflowClient()
@@ -106,6 +108,15 @@ def require_one_model(checkpoint: Path, metrics: dict[str, Any], verdict: Decisi
         raise UserError(
             f"{checkpoint} is model {found}, but the evaluation is of {metrics['model']} and the decision on "
             f"{verdict.model}; run evaluate and gate on this model first."
+        )
+
+
+def require_lasting_registry() -> None:
+    """Refuse to promote, as a task of a pipeline, into a file that ends with its container."""
+    if os.environ.get("EMD_PIPELINE_RUN") and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError(
+            "MLFLOW_TRACKING_URI is not set, so the promoted model would end with this task; set it, on Kubernetes by "
+            "the secret emd-mlflow."
         )
 
 

@@ -144,6 +144,15 @@ def test_the_inputs_must_be_about_one_model(tmp_path: Path, checkpoints: list[Pa
         mixed.promote("mixed")
 
 
+def test_a_task_without_a_lasting_registry_is_refused(
+    tmp_path: Path, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("EMD_PIPELINE_RUN", "run-7")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI is not set"):
+        candidate(tmp_path, checkpoints[0], 0.95).promote("nowhere")
+
+
 SERVE = """
 import json, sys
 import mlflow, pandas as pd
