@@ -9,7 +9,16 @@ import typer
 
 from components.__main__ import exit_on_user_error, telemetry_off
 
-COMMANDS = ("summary", "experiments", "cell", "compile")  # each a function in a file of its name
+COMMANDS = (  # each a function in a file of its name
+    "summary",
+    "experiments",
+    "cell",
+    "compile",
+    "validate",
+    "submit",
+    "schedule",
+    "status",
+)
 
 
 def main() -> None:
