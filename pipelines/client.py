@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -52,7 +51,6 @@ class Server:
             example = f"such as http://localhost:8080 after {PORT_FORWARD}"
             raise UserError(f"no server is named; set KF_PIPELINES_ENDPOINT or --endpoint, {example}.")
         self.endpoint = (endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/")
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # says each retry otherwise
         with warnings.catch_warnings(), self._explained("reach the server"):
             warnings.simplefilter("ignore")  # that kfp 2 is not kfp 1
             self._client = _Client(

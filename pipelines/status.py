@@ -35,11 +35,11 @@ def status(
 ) -> None:
     """Print the last runs, or the tasks of one run."""
     server = Server(endpoint, namespace)
-    console = Console(width=max(160, Console().width))  # a URL is not broken, also in a log
     if not run_id:
-        console.print(_runs(server, server.last_runs(last)))
+        Console(width=400).print(_runs(server, server.last_runs(last)))  # as wide as it needs: a URL is not cut
         return
     run = server.run(run_id)
+    console = Console(width=max(120, Console().width))
     console.print(_tasks(run))
     console.print(server.run_url(run_id), highlight=False, soft_wrap=True)
 

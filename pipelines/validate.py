@@ -44,7 +44,7 @@ def check(package: Path) -> Any:
     try:
         components.load_component_from_file(str(package))
     except Exception as error:  # whatever kfp stumbles over, it is the file's fault
-        raise UserError(f"{package}: kfp cannot load it ({error}); compile it again.") from None
+        raise UserError(f"{package}: kfp cannot load it ({type(error).__name__}: {error}); compile it again.") from None
     return spec
 
 

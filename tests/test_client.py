@@ -84,8 +84,12 @@ def test_the_first_submit_makes_pipeline_experiment_and_run(
 
 def test_the_next_submit_adds_a_version_named_by_commit_and_time(fake: FakeKfp, package: Path) -> None:
     run(fake, package, version_name="v1")
+    for table, key in ((fake.pipelines, "pipeline_id"), (fake.experiments, "experiment_id")):
+        table["other"] = {key: "other", "display_name": "another team's"}
     run(fake, package)
-    assert [len(table) for table in (fake.pipelines, fake.experiments, fake.versions, fake.runs)] == [1, 1, 2, 2]
+    assert [len(table) for table in (fake.pipelines, fake.experiments, fake.versions, fake.runs)] == [2, 2, 2, 2]
+    assert {version["pipeline_id"] for version in fake.versions.values()} == set(fake.pipelines) - {"other"}
+    assert {sent["experiment_id"] for sent in fake.runs.values()} == set(fake.experiments) - {"other"}
     name = list(fake.versions.values())[1]["display_name"]
     assert re.fullmatch(r"([0-9a-f]+(-dirty)?-)?\d{8}-\d{6}", name)
     with pytest.raises(UserError, match="pipeline emd has a version v1 already; give another --version-name"):
