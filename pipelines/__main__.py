@@ -9,7 +9,17 @@ import typer
 
 from components.__main__ import exit_on_user_error, telemetry_off
 
-COMMANDS = ("summary", "experiments", "cell", "compile", "run_local")  # each a function in a file of its name
+COMMANDS = (  # each a function in a file of its name
+    "summary",
+    "experiments",
+    "cell",
+    "compile",
+    "validate",
+    "run_local",
+    "submit",
+    "schedule",
+    "status",
+)
 
 
 def main() -> None:

@@ -7,19 +7,20 @@ from typing import Annotated
 import typer
 
 from components.__main__ import load_stage
+from emd_core.atomic import atomic_file
 from emd_core.config import read_params, section
+from pipelines import options
 from pipelines.cluster import read_cluster
 from pipelines.dag import compile_pipeline
+from pipelines.validate import check
 
 
 def compile(
-    image: Annotated[str, typer.Option(help="The project's image, by digest or by git revision.")],
-    params: Annotated[Path, typer.Option(help="Params file; its sections become the pipeline's defaults.")],
-    set: Annotated[list[str] | None, typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change.")] = None,
-    cluster: Annotated[Path, typer.Option(help="Cluster file: pools, volume, secrets.")] = Path(
-        "pipelines/cluster.yaml"
-    ),
-    pool: Annotated[list[str] | None, typer.Option(metavar="ROLE=BLOCK", help="Another block for a pool.")] = None,
+    image: options.Image,
+    params: Annotated[Path, typer.Option(help="Params file; its sections are the pipeline's defaults.")],
+    set: options.Changes = None,
+    cluster: options.Cluster = options.CLUSTER,
+    pool: options.Pools = None,
     out: Annotated[Path, typer.Option(help="YAML file to write.")] = Path("pipeline.yaml"),
 ) -> None:
     """Compile the Kubeflow pipeline; every section is checked against its stage first."""
@@ -28,5 +29,7 @@ def compile(
         model = inspect.signature(load_stage(name)).parameters["cfg"].annotation
         sections[name] = section(sections, name, model, where=str(params)).model_dump(mode="json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    compile_pipeline(sections, read_cluster(cluster, pool or []), image, out)
-    print(f"compiled {params} to {out}")
+    with atomic_file(out) as file:
+        compile_pipeline(sections, read_cluster(cluster, pool or []), image, file)
+        check(file)
+    print(f"compiled {params} for {image}")

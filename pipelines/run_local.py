@@ -6,7 +6,6 @@ GIT_TOKEN and AWS_* are passed on from the environment.
 """
 
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,31 +13,29 @@ from typing import Annotated, Any
 import typer
 
 from emd_core.errors import UserError
+from pipelines import options
 from pipelines.cluster import MOUNT
-from pipelines.compile import compile
+from pipelines.validate import image_of
 
+CLUSTER = Path("pipelines/cluster-local.yaml")
 PASSED_ON = ("MLFLOW_TRACKING_", "EMD_WEBHOOK", "GIT_TOKEN", "AWS_")
 
 
 def run_local(
-    image: Annotated[str, typer.Option(help="The project's image; `make image` builds it.")],
     data: Annotated[Path, typer.Option(help="Folder that stands for the volume: containers see it as /data.")],
-    params: Annotated[Path, typer.Option(help="Params file.")] = Path("params.yaml"),
-    set: Annotated[list[str] | None, typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change.")] = None,
-    cluster: Annotated[Path, typer.Option(help="Cluster file; its pools and secrets mean nothing here.")] = Path(
-        "pipelines/cluster-local.yaml"
-    ),
-    parameter: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A pipeline parameter.")] = None,
+    package: options.Package = None,
+    image: options.Image = "",
+    params: options.ParamsFile = None,
+    set: options.Changes = None,
+    parameter: options.Parameters = None,
     out: Annotated[Path, typer.Option(help="Folder for artifacts, and for what is done already.")] = Path("local_runs"),
     cache: Annotated[bool, typer.Option(help="Do not run again what ran with the same inputs.")] = True,
 ) -> None:
-    """Compile the pipeline and run it in containers; exit 1 when a task failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "pipeline.yaml"
-        compile(image=image, params=params, set=set, cluster=cluster, out=package)
-        succeeded = run(package, image, data.resolve(), out.resolve(), dict(_pair(p) for p in parameter or []), cache)
-    if not succeeded:
-        raise typer.Exit(1)
+    """Run the whole Kubeflow pipeline in containers of this machine's Docker engine, without a cluster."""
+    with options.package_file(package, image, params, set, CLUSTER, None, cache) as (file, spec):
+        values = options.typed_parameters(spec, parameter)
+        if not run(file, image_of(spec), data.resolve(), out.resolve(), values, cache):
+            raise typer.Exit(1)
 
 
 def run(package: Path, image: str, data: Path, out: Path, parameters: dict[str, Any], cache: bool) -> bool:
@@ -90,10 +87,3 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
         return int(container.wait()["StatusCode"])
     finally:
         container.remove(force=True)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--parameter {text} must be NAME=VALUE.")
-    return name, value
