@@ -98,11 +98,13 @@ def test_the_next_submit_adds_a_version_named_by_commit_and_time(fake: FakeKfp, 
 
 def test_a_package_is_compiled_from_params_and_image(fake: FakeKfp) -> None:
     given = {"image": "emd:abc", "params": ROOT / "params/ffpp.yaml", "set": ["train_emd.lr=5e-4"]}
-    uris = ["dataset_uri=s3://data/ffpp", "expressions_uri=s3://data/affectnet"]
-    run(fake, package=None, parameter=uris, **given)
+    run(fake, package=None, parameter=["data_source=s3://data", "gpu_count=2"], pool=["gpu=a100"], **given)
     (version,) = fake.versions.values()
     parameters = version["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     assert '"lr": 0.0005' in parameters["train_emd_cfg"]["defaultValue"]
+    assert parameters["gpu_node_selector"]["defaultValue"] == {"emd/pool": "a100"}
+    (sent,) = fake.runs.values()
+    assert sent["runtime_config"]["parameters"] == {"data_source": "s3://data", "gpu_count": "2"}
 
 
 def test_without_cache_no_task_is_cached(fake: FakeKfp, package: Path) -> None:
@@ -304,5 +306,5 @@ def test_a_server_that_never_answers(fake: FakeKfp, monkeypatch: pytest.MonkeyPa
 def test_nothing_to_upload(fake: FakeKfp, package: Path) -> None:
     with pytest.raises(UserError, match="give --image and --params, or --package FILE"):
         run(fake, package=None)
-    with pytest.raises(UserError, match="leave out --image, --params and --set"):
+    with pytest.raises(UserError, match="leave out --image, --params, --set and --pool"):
         run(fake, package, image="emd:abc")
