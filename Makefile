@@ -40,9 +40,24 @@ e2e: setup image ## The whole pipeline in containers, by a Docker engine (minute
 ui: setup ## Open the MLflow UI on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
-lock: ## Resolve requirements.in into requirements.lock (needs uv)
-	uv pip compile --quiet --python-version 3.11 --override requirements.override --no-emit-index-url \
-	  --no-emit-find-links --no-header --no-annotate requirements.in -o requirements.lock
+# The image's name and labels say "-dirty" where what goes into it is not what was committed.
+DIRTY = $(if $(shell git status --porcelain -- Dockerfile .dockerignore requirements.image.lock components emd_core),-dirty)
+IMAGE ?= emd:$(shell git rev-parse --short=12 HEAD)$(DIRTY)
+REVISION ?= $(shell git rev-parse HEAD)$(DIRTY)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image: ## Build the stages' container image (IMAGE=, BASE_IMAGE=, TORCH_CPU_INDEX= for one without CUDA)
+	docker build --tag $(IMAGE) --build-arg REVISION=$(REVISION) --build-arg VERSION=$(VERSION) \
+	  $(foreach name,BASE_IMAGE TORCH_CPU_INDEX SOURCE,$(if $($(name)),--build-arg $(name)=$($(name)))) .
+	@docker image ls --format '{{.Repository}}:{{.Tag}}  {{.Size}}' $(IMAGE)
+
+# --constraint: the image's versions are the tests'. triton only serves torch.compile, which no stage uses: 1 GB.
+COMPILE = uv pip compile --quiet --python-version 3.11 --override requirements.override --no-emit-index-url \
+  --no-emit-find-links --no-header --no-annotate
+
+lock: ## Resolve requirements.in and requirements.image.in into their locks (needs uv)
+	$(COMPILE) requirements.in -o requirements.lock
+	$(COMPILE) --constraint requirements.lock --no-emit-package triton requirements.image.in -o requirements.image.lock
 
 clean: ## Remove what the stages made (data, models, runs stay in MLflow)
 	rm -rf data models evaluation decision experiments/cells experiments/simfer experiments/robustness \

@@ -61,7 +61,10 @@ def lineage(stage: str, cfg: Config, inputs: Mapping[str, Path | None]) -> dict[
 
 
 def commit() -> str:
-    """The commit of the code, 40 hex digits; images carry it in EMD_GIT_COMMIT. "" where it is unknown."""
+    """The commit of the code, 40 hex digits; "" where it is unknown.
+
+    Images carry it in EMD_GIT_COMMIT, with "-dirty" behind it where they hold something else.
+    """
     return _git("rev-parse", "--verify", "-q", "HEAD") or os.environ.get("EMD_GIT_COMMIT", "")
 
 
