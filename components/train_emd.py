@@ -12,11 +12,12 @@ from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import train_emd as core
-from emd_core.atomic import atomic_dir
+from emd_core.atomic import resumable_dir
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, Manifest, read_manifest, require_made_from
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.train_emd import TrainEmd
+from emd_core.training import STATE
 
 
 def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model: Out) -> None:
@@ -37,7 +38,7 @@ def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model
     key = input_key(cfg, [crops.id, truth.id, fer_digest])
     with (
         stage_run("train_emd", cfg, {"faces": faces, "masks": masks}),
-        atomic_dir(model, resume_key=key) as work,
+        resumable_dir(model, key, state=[STATE]) as work,
     ):
         core.train_emd(cfg, faces=faces, masks=masks, fer=fer_file, work=work, on_epoch=on_epoch)
         write_training_output(work, history)

@@ -21,7 +21,7 @@ from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
 from emd_core.precision import Precision, autocast, pick_device, to_input
-from emd_core.training import EpochHook, Resumable
+from emd_core.training import STATE, EpochHook, Resumable
 
 
 class TrainEmd(Config):
@@ -73,7 +73,7 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
     optimizer = torch.optim.Adam(
         theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
     )
-    state = Resumable(work / "checkpoint.pt", model, optimizer)
+    state = Resumable(work / STATE, model, optimizer)
     for epoch, metrics in enumerate(state.restore()):
         on_epoch(epoch, metrics)
 
@@ -81,7 +81,8 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
     if not epochs:
         save_detector(work / CHECKPOINT, model)
         on_epoch(0, validate(model, val, cfg))
-    cache = ExpressionCache(model, train, rows, cfg) if cfg.cache_expression and model.fer is not None else None
+    cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
+    cache = ExpressionCache(model, train, rows, cfg) if cached else None
     for epoch in range(len(state.history), epochs):
         set_trainable(model, warmup=epoch < cfg.warmup_epochs)
         torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed

@@ -23,9 +23,9 @@ from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.esr import ESR, EXPRESSIONS, ESRConfig, vote
 from emd_core.models.published_esr import load_published_esr
 from emd_core.precision import Precision, autocast, pick_device, to_input
-from emd_core.training import EpochHook, Resumable
+from emd_core.training import STATE, EpochHook, Resumable
 
-PHASES = "phases"  # folder of the phases' states and best models, needed only until the training is over
+PHASES = "phases"  # folder of the phases' states and best models, of no use once the training is over
 
 
 class Joint(Config):
@@ -132,7 +132,7 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
                 f"(train_fer.batch_size is {cfg.batch_size})."
             )
         optimizer = make_optimizer(cfg.recipe, model, phase)
-        state = Resumable(folder / "checkpoint.pt", model, optimizer)
+        state = Resumable(folder / STATE, model, optimizer)
         for epoch, metrics in enumerate(state.restore()):
             on_epoch(first + epoch, metrics)
         loader = DataLoader(subset, cfg.batch_size, shuffle=True, drop_last=True, num_workers=cfg.workers)

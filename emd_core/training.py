@@ -9,6 +9,7 @@ from torch import nn
 from emd_core.atomic import atomic_file
 
 EpochHook = Callable[[int, dict[str, float]], None]
+STATE = "checkpoint.pt"  # file that a training goes on from, of no use once it is over
 
 
 class Resumable:
