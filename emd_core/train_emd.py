@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from emd_core.config import Config
 from emd_core.dataset import Batch, FaceCrops, balanced_order
-from emd_core.errors import UserError
+from emd_core.errors import Preempted, UserError
 from emd_core.inference import predict_all
 from emd_core.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.models.build import NetworkConfig, build_detector
@@ -21,7 +21,7 @@ from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
 from emd_core.precision import Precision, autocast, pick_device, to_input
-from emd_core.training import STATE, EpochHook, Resumable
+from emd_core.training import STATE, EpochHook, Preemption, Resumable, random_generators
 
 
 class TrainEmd(Config):
@@ -55,7 +55,8 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
     """Train and leave the best model by validation accuracy in `work / CHECKPOINT`.
 
     `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last epoch when
-    called again with the same `work`, and ends with the same weights as one that was not.
+    called again with the same `work`, and ends with the same weights as one that was not. SIGTERM lets it finish its
+    step, saves the state and raises Preempted: the next call goes on with the step after.
     """
     torch.manual_seed(cfg.seed)
     train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
@@ -78,23 +79,30 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
         on_epoch(epoch, metrics)
 
     epochs = cfg.warmup_epochs + cfg.epochs
-    if not epochs:
-        save_detector(work / CHECKPOINT, model)
-        on_epoch(0, validate(model, val, cfg))
-    cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
-    cache = ExpressionCache(model, train, rows, cfg) if cached else None
-    for epoch in range(len(state.history), epochs):
-        set_trainable(model, warmup=epoch < cfg.warmup_epochs)
-        torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed
-        order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
-        batches = train.batches(order, cfg.batch_size, drop_last=True)  # batch norm needs full batches
-        progress = tqdm(batches, f"train_emd epoch {epoch + 1}/{epochs}", total=len(order) // cfg.batch_size)
-        loss = _train_epoch(model, optimizer, progress, cache, cfg)
-        metrics = {"train/loss": loss, **validate(model, val, cfg)}
-        if state.is_best(metrics["val/accuracy"], -metrics["val/loss"]):
+    with Preemption("train_emd was stopped by SIGTERM; the same command goes on after its last step.") as stop:
+        if not epochs:
             save_detector(work / CHECKPOINT, model)
-        state.save(metrics)
-        on_epoch(epoch, metrics)
+            on_epoch(0, validate(model, val, cfg, stop))
+        cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
+        cache = ExpressionCache(model, train, rows, cfg, stop) if cached else None
+        for epoch in range(len(state.history), epochs):
+            set_trainable(model, warmup=epoch < cfg.warmup_epochs)
+            torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed
+            generators = random_generators(device)
+            state.restore_random(generators)
+            order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
+            losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
+            try:
+                batches = _progress(train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
+                _train_epoch(model, optimizer, batches, cache, cfg, losses, stop)
+                metrics = {"train/loss": float(torch.stack(losses).mean()), **validate(model, val, cfg, stop)}
+            except Preempted:
+                state.save_stopped(losses, generators)
+                raise
+            if state.is_best(metrics["val/accuracy"], -metrics["val/loss"]):
+                save_detector(work / CHECKPOINT, model)
+            state.save(metrics)
+            on_epoch(epoch, metrics)
 
 
 def make_detector(cfg: TrainEmd, fer: Path) -> Detector:
@@ -131,9 +139,11 @@ def _train_epoch(
     batches: Iterable[Batch],
     cache: "ExpressionCache | None",
     cfg: TrainEmd,
-) -> float:
+    losses: list[Tensor],
+    stop: Preemption,
+) -> None:
+    """One step per batch; appends the loss of each to `losses`."""
     device = next(model.parameters()).device
-    losses = []
     for batch in batches:
         mirrored_B = torch.rand(len(batch.index)) < 0.5
         image = to_input(mirror(batch.image, mirrored_B), device)
@@ -145,7 +155,13 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
+        stop.check()
+
+
+def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:
+    """The epoch's full batches (batch norm needs them full) without the first `done`, under a progress bar."""
+    batches = crops.batches(order[done * cfg.batch_size :], cfg.batch_size, drop_last=True)
+    return tqdm(batches, title, initial=done, total=len(order) // cfg.batch_size)
 
 
 def mirror(x_BCHW: Tensor, which_B: Tensor) -> Tensor:
@@ -153,11 +169,11 @@ def mirror(x_BCHW: Tensor, which_B: Tensor) -> Tensor:
     return torch.where(which_B[:, None, None, None], x_BCHW.flip(3), x_BCHW)
 
 
-def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd) -> dict[str, float]:
+def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption) -> dict[str, float]:
     """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask."""
     model.eval()
     right, loss, counts = 0, 0.0, np.zeros(4, np.int64)
-    for batch, score, mask_score in predict_all(model, crops, cfg.batch_size, cfg.precision):
+    for batch, score, mask_score in stop.watch(predict_all(model, crops, cfg.batch_size, cfg.precision)):
         label = batch.label.numpy()
         right += int(((score > THRESHOLD) == label).sum())
         loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
@@ -170,12 +186,12 @@ def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd) -> dict[str, floa
 class ExpressionCache:
     """The pooled expression features of every crop and of its mirror image, in bf16 (37 KB each at 96 pixels)."""
 
-    def __init__(self, model: Detector, crops: FaceCrops, rows: np.ndarray, cfg: TrainEmd) -> None:
+    def __init__(self, model: Detector, crops: FaceCrops, rows: np.ndarray, cfg: TrainEmd, stop: Preemption) -> None:
         model.eval()
         device = next(model.parameters()).device
         batches = crops.batches(rows, cfg.batch_size, drop_last=False)
         parts = []
-        for batch in tqdm(batches, total=-(-len(rows) // cfg.batch_size), desc="expression features"):
+        for batch in stop.watch(tqdm(batches, total=-(-len(rows) // cfg.batch_size), desc="expression features")):
             both = torch.cat([batch.image, batch.image.flip(3)])
             with autocast(device, cfg.precision):
                 features = model.expression_features(to_input(both, device))
