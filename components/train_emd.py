@@ -1,7 +1,8 @@
 """Train the two-stream network on validated crops and masks.
 
 Writes model.safetensors (the best epoch by validation accuracy), metrics.json and curves.csv. A killed run goes on
-from its last epoch.
+from its last epoch; one that was stopped by SIGTERM from its last step. On several GPUs (batch_size is of all of them):
+`torchrun --standalone --nproc-per-node=gpu -m components train_emd ...`.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
+from emd_core import distributed
 from emd_core import train_emd as core
 from emd_core.atomic import resumable_dir
 from emd_core.errors import UserError
@@ -22,6 +24,16 @@ from emd_core.training import STATE
 
 def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model: Out) -> None:
     """faces, masks: crops and their masks; fer: the expression network; report: that the data passed validation."""
+    with distributed.process_group():
+        if distributed.is_main():
+            _train(cfg, faces, masks, fer, report, model)
+        else:  # it computes its share, and writes nothing
+            core.train_emd(
+                cfg, faces=faces, masks=masks, fer=fer / CHECKPOINT, work=model, on_epoch=lambda epoch, metrics: None
+            )
+
+
+def _train(cfg: TrainEmd, faces: Path, masks: Path, fer: Path, report: Path, model: Path) -> None:
     import mlflow
 
     history: list[dict[str, float]] = []

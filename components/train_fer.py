@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
+from emd_core import distributed
 from emd_core import train_fer as core
 from emd_core.atomic import resumable_dir
 from emd_core.config import digest
@@ -25,6 +26,7 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
     """expressions: AffectNet-shaped folder; fer: the trained network."""
     import mlflow
 
+    distributed.refuse_several_processes("train_fer")
     history: list[dict[str, float]] = []
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:

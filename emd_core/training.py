@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from emd_core import distributed
 from emd_core.atomic import atomic_file
 from emd_core.errors import Preempted
 
@@ -28,12 +29,15 @@ class Resumable:
         self.history: list[dict[str, float]] = []
         self.best: list[float] = []
         self.losses: list[Tensor] = []
-        self._random: list[Tensor] = []
+        self._random: list[list[Tensor]] = []  # of each rank, of each generator
 
     def restore(self) -> list[dict[str, float]]:
-        """Load the state a killed run left, if any; returns the metrics of its finished epochs."""
-        if self._path.exists():
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
+        """Load the state a killed run left, if any; returns the metrics of its finished epochs.
+
+        Rank 0 reads it and hands it to the others, whose machines may not see the folder.
+        """
+        state = distributed.on_main(self._read)
+        if state is not None:
             self._model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.history, self.best = state["history"], state["best"]
@@ -42,8 +46,11 @@ class Resumable:
 
     def restore_random(self, generators: Sequence[torch.Generator]) -> None:
         """Bring the generators to where the stopped epoch left them; they stay as they are in a fresh epoch."""
-        for generator, state in zip(generators, self._random, strict=False):
-            generator.set_state(state)
+        if self._random:
+            # Another number of ranks or another kind of device goes on too, with other random numbers.
+            own = self._random[distributed.rank() % len(self._random)]
+            for generator, state in zip(generators, own, strict=False):
+                generator.set_state(state)
 
     def is_best(self, *score: float) -> bool:
         """Whether `score` (compared from left to right) beats all epochs so far."""
@@ -60,11 +67,16 @@ class Resumable:
 
     def save_stopped(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
         """The state within an epoch, after a step."""
-        self.losses = [loss.cpu() for loss in losses]
-        self._random = [generator.get_state() for generator in generators]
+        self.losses = list(distributed.mean(torch.stack(losses)).cpu())
+        self._random = distributed.gather([generator.get_state() for generator in generators])
         self._write()
 
+    def _read(self) -> dict[str, Any] | None:
+        return torch.load(self._path, map_location="cpu", weights_only=True) if self._path.exists() else None
+
     def _write(self) -> None:
+        if not distributed.is_main():
+            return
         state: dict[str, Any] = {
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -77,11 +89,19 @@ class Resumable:
             torch.save(state, temporary)
 
 
-def random_generators(device: torch.device) -> list[torch.Generator]:
-    """All that a training on this device draws from."""
-    if device.type != "cuda":
-        return [torch.default_generator]
-    return [torch.default_generator, torch.cuda.default_generators[device.index or 0]]
+def seed_epoch(seed: int, device: torch.device) -> tuple[torch.Generator, list[torch.Generator]]:
+    """Seed all random numbers; returns the generator of what all ranks draw alike, and all that are drawn from.
+
+    Dropout must differ between the ranks. One process draws both from PyTorch's own generator.
+    """
+    torch.manual_seed(seed + 1_000_000 * distributed.rank())
+    own = [torch.default_generator]
+    if device.type == "cuda":
+        own.append(torch.cuda.default_generators[device.index or 0])
+    if distributed.world_size() == 1:
+        return torch.default_generator, own
+    alike = torch.Generator().manual_seed(seed)
+    return alike, [*own, alike]
 
 
 class Preemption:
@@ -102,12 +122,13 @@ class Preemption:
         self.requested = True
 
     def check(self) -> None:
-        """Raises Preempted once SIGTERM came."""
-        if self.requested:
+        """Raises Preempted on every rank once SIGTERM came to any; all ranks must call it together."""
+        if distributed.any_rank(self.requested):
             raise Preempted(self._message)
 
     def watch(self, items: Iterable[T]) -> Iterator[T]:
-        """The items; raises Preempted before the next one once SIGTERM came."""
+        """The items; raises Preempted before the next one once SIGTERM came to this process."""
         for item in items:
-            self.check()
+            if self.requested:
+                raise Preempted(self._message)
             yield item

@@ -16,7 +16,8 @@ from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
-from emd_core.train_emd import choose_targets, mirror, train_emd
+from emd_core.train_emd import choose_targets, train_emd
+from emd_core.training_inputs import mirror
 from tests.training_data import EMD, SIZE, train, write_training_data
 
 
