@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from components import STAGES, Ins
 from components.kubeflow import list_paths, write_outputs
 from emd_core.config import lay_over, read_params
 from emd_core.config import section as read_section
-from emd_core.errors import UserError
+from emd_core.errors import Preempted, UserError
 
 # Telemetry of our tools is off unless the user turned it on.
 TELEMETRY_OFF = {
@@ -133,11 +134,14 @@ def main() -> None:
 
 
 def exit_on_user_error(run: Callable[[], Any]) -> None:
-    """Exit 2 with one sentence where the user can mend it; let our own mistakes show their traceback."""
+    """Exit 2 with one sentence where the user can mend it, 143 after SIGTERM; our own mistakes show their traceback."""
     try:
         run()
     except UserError as error:
         sys.exit(_refuse(str(error)))
+    except Preempted as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)  # 143, what a shell says of a process that SIGTERM ended
     except OSError as error:
         if error.errno == errno.ENOSPC:
             sys.exit(_refuse(f"the disk is full ({error.filename}); free some space and start again, nothing is lost."))

@@ -1,7 +1,8 @@
 """Train the two-stream network on validated crops and masks.
 
 Writes model.safetensors (the best epoch by validation accuracy), metrics.json and curves.csv. A killed run goes on
-from its last epoch.
+from its last epoch; one that was stopped by SIGTERM from its last step. On several GPUs (batch_size is of all of them):
+`torchrun --standalone --nproc-per-node=gpu -m components train_emd ...`.
 """
 
 import hashlib
@@ -11,16 +12,28 @@ from pathlib import Path
 from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
+from emd_core import distributed
 from emd_core import train_emd as core
-from emd_core.atomic import atomic_dir
+from emd_core.atomic import resumable_dir
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, Manifest, read_manifest, require_made_from
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.train_emd import TrainEmd
+from emd_core.training import STATE
 
 
 def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model: Out) -> None:
     """faces, masks: crops and their masks; fer: the expression network; report: that the data passed validation."""
+    with distributed.process_group():
+        if distributed.is_main():
+            _train(cfg, faces, masks, fer, report, model)
+        else:  # it computes its share, and writes nothing
+            core.train_emd(
+                cfg, faces=faces, masks=masks, fer=fer / CHECKPOINT, work=model, on_epoch=lambda epoch, metrics: None
+            )
+
+
+def _train(cfg: TrainEmd, faces: Path, masks: Path, fer: Path, report: Path, model: Path) -> None:
     import mlflow
 
     history: list[dict[str, float]] = []
@@ -37,7 +50,7 @@ def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model
     key = input_key(cfg, [crops.id, truth.id, fer_digest])
     with (
         stage_run("train_emd", cfg, {"faces": faces, "masks": masks}),
-        atomic_dir(model, resume_key=key) as work,
+        resumable_dir(model, key, state=[STATE]) as work,
     ):
         core.train_emd(cfg, faces=faces, masks=masks, fer=fer_file, work=work, on_epoch=on_epoch)
         write_training_output(work, history)

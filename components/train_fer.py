@@ -4,7 +4,6 @@ Writes model.safetensors (the best epoch), metrics.json and curves.csv, and of t
 validation faces confusion.csv (a row per face) and confusion.png. A killed run goes on from its last epoch.
 """
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,9 @@ from matplotlib.figure import Figure
 from components import In, Out
 from components.tracking import stage_run
 from components.training_output import best_metrics, input_key, write_training_output
+from emd_core import distributed
 from emd_core import train_fer as core
-from emd_core.atomic import atomic_dir
+from emd_core.atomic import resumable_dir
 from emd_core.config import digest
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.models.esr import EXPRESSIONS
@@ -26,6 +26,7 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
     """expressions: AffectNet-shaped folder; fer: the trained network."""
     import mlflow
 
+    distributed.refuse_several_processes("train_fer")
     history: list[dict[str, float]] = []
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
@@ -33,7 +34,8 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
         mlflow.log_metrics(metrics, step=epoch)
 
     images = sorted((str(p.relative_to(expressions)), p.stat().st_size) for p in expressions.rglob("*.*"))
-    with stage_run("train_fer", cfg, {}), atomic_dir(fer, resume_key=input_key(cfg, images)) as work:
+    key = input_key(cfg, images)
+    with stage_run("train_fer", cfg, {}), resumable_dir(fer, key, state=[core.PHASES]) as work:
         mlflow.set_tag("data.digest", digest(images))
         core.train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch)
         table = core.confusion_table(cfg, expressions, work / CHECKPOINT)
@@ -42,7 +44,6 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
         mlflow.log_artifact(str(work / "confusion.png"))
         mlflow.log_metrics(best_metrics(history))
         write_training_output(work, history)
-        shutil.rmtree(work / core.PHASES, ignore_errors=True)  # the published weights have none
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:

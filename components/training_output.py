@@ -22,7 +22,6 @@ def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def write_training_output(work: Path, history: list[dict[str, float]]) -> None:
-    """curves.csv (one row per epoch) and metrics.json (the best epoch); the resume state is no longer needed."""
+    """curves.csv (one row per epoch) and metrics.json (the best epoch)."""
     pd.DataFrame(history).rename_axis("epoch").to_csv(work / "curves.csv")
     (work / "metrics.json").write_text(json.dumps(best_metrics(history), indent=2) + "\n")
-    (work / "checkpoint.pt").unlink(missing_ok=True)  # the expression network keeps its state per phase

@@ -2,39 +2,49 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def atomic_dir(out: Path, *, resume_key: str | None = None) -> Iterator[Path]:
+def atomic_dir(out: Path) -> Iterator[Path]:
     """Yield a working folder beside `out` and rename it to `out` when the block ends without error.
 
-    A run that was killed leaves only the working folder, `.<name>.partial`. The next run starts it anew,
-    unless `resume_key` is given and equals the key that the killed run had: then it goes on in it.
+    A run that was killed leaves only the working folder, `.<name>.partial`, which the next run starts anew.
     """
-    work = out.with_name(f".{out.name}.partial")
-    key_file = work / ".resume-key"
-    resumes = resume_key is not None and key_file.exists() and key_file.read_text() == resume_key
-    if not resumes:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        if resume_key is not None:
-            key_file.write_text(resume_key)
+    work = _anew(out.with_name(f".{out.name}.partial"))
     try:
         yield work
     except BaseException:
-        if resume_key is None:
-            shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
         raise
-    key_file.unlink(missing_ok=True)
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(work, out)
-    shutil.rmtree(old, ignore_errors=True)
+    _replace(out, work)
+
+
+@contextmanager
+def resumable_dir(out: Path, key: str, *, state: Sequence[str]) -> Iterator[Path]:
+    """Yield a working folder that outlives a killed run, and copy it to `out` when the block ends without error.
+
+    The next run goes on in it if its `key` is the same, and starts it anew if not. Names in `state` are what only a
+    run that goes on needs; they stay until `out` is in its place, and are no part of it.
+
+    The working folder is `.<name>.partial` beside `out`, or `$EMD_CHECKPOINTS/<run>/<name>.partial` where that
+    variable is set (a folder that outlives the machine, such as a mounted volume); <run> is $EMD_PIPELINE_RUN, or
+    "run" without it. Trainings that share a volume at the same time need different names of the run.
+    """
+    work = _working_folder(out)
+    key_file = work / ".resume-key"
+    if not key_file.exists() or key_file.read_text() != key:
+        _anew(work)
+        key_file.write_text(key)
+    yield work
+    whole = out.with_name(f".{out.name}.whole.partial")
+    shutil.rmtree(whole, ignore_errors=True)
+    shutil.copytree(work, whole, ignore=shutil.ignore_patterns(key_file.name, *state))
+    _replace(out, whole)
+    key_file.unlink()  # first: half of a folder must not be gone on with
+    shutil.rmtree(work)
 
 
 @contextmanager
@@ -47,3 +57,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _working_folder(out: Path) -> Path:
+    checkpoints = os.environ.get("EMD_CHECKPOINTS")
+    if not checkpoints:
+        return out.with_name(f".{out.name}.partial")
+    return Path(checkpoints) / (os.environ.get("EMD_PIPELINE_RUN") or "run") / f"{out.name}.partial"
+
+
+def _anew(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _replace(out: Path, whole: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(whole, out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that the command line turns into one sentence and an exit code."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it and exits with 2; anything else is our mistake and shows a traceback.
     """
+
+
+class Preempted(Exception):
+    """SIGTERM stopped a training. The message says where, and that a restart goes on; the exit code is 143."""

@@ -1,15 +1,20 @@
 """Device and number format of the computation, and images in that form."""
 
+import os
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.distributed import is_torchelastic_launched
 
 Precision = Literal["auto", "bf16", "fp32"]
 
 
 def pick_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU, or this process's own of several under torchrun; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if is_torchelastic_launched() else torch.device("cuda")
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from emd_core import distributed
 from emd_core.config import Config
 from emd_core.dataset import Batch, FaceCrops, balanced_order
-from emd_core.errors import UserError
+from emd_core.errors import Preempted, UserError
 from emd_core.inference import predict_all
 from emd_core.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.models.build import NetworkConfig, build_detector
@@ -20,8 +22,9 @@ from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
-from emd_core.precision import Precision, autocast, pick_device, to_input
-from emd_core.training import EpochHook, Resumable
+from emd_core.precision import Precision, autocast, pick_device
+from emd_core.training import STATE, EpochHook, Preemption, Resumable, seed_epoch
+from emd_core.training_inputs import ExpressionCache, Inputs, rank_share, training_inputs
 
 
 class TrainEmd(Config):
@@ -54,8 +57,13 @@ class TrainEmd(Config):
 def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path, on_epoch: EpochHook) -> None:
     """Train and leave the best model by validation accuracy in `work / CHECKPOINT`.
 
+    Under torchrun each process takes its share of every batch; rank 0 alone validates and writes, and `work` and
+    `on_epoch` are its own. The batches' losses and gradients are those of one process where all masks of a batch are
+    known (each rank averages over the known masks of its share) and, on CPUs, without batch norm in training mode.
+
     `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last epoch when
-    called again with the same `work`, and ends with the same weights as one that was not.
+    called again with the same `work`, and ends with the same weights as one that was not. SIGTERM lets it finish its
+    step, saves the state and raises Preempted: the next call goes on with the step after.
     """
     torch.manual_seed(cfg.seed)
     train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
@@ -67,33 +75,52 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
             f"the train split of {masks} has {len(rows)} crops of classes {classes}; it needs both classes and at "
             f"least one batch (train_emd.batch_size is {cfg.batch_size})."
         )
+    if cfg.batch_size % distributed.world_size():
+        raise UserError(
+            f"train_emd.batch_size is {cfg.batch_size}, but torchrun started {distributed.world_size()} processes; "
+            "the batch is split among them, so make it a multiple of their number."
+        )
     device = pick_device()
     model = make_detector(cfg, fer).to(device).to(memory_format=torch.channels_last)
+    distributed.synchronise_batch_norms(model, device)
     theta = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(
         theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
     )
-    state = Resumable(work / "checkpoint.pt", model, optimizer)
+    state = Resumable(work / STATE, model, optimizer)
+    main = distributed.is_main()
     for epoch, metrics in enumerate(state.restore()):
-        on_epoch(epoch, metrics)
+        if main:
+            on_epoch(epoch, metrics)
 
     epochs = cfg.warmup_epochs + cfg.epochs
-    if not epochs:
-        save_detector(work / CHECKPOINT, model)
-        on_epoch(0, validate(model, val, cfg))
-    cache = ExpressionCache(model, train, rows, cfg) if cfg.cache_expression and model.fer is not None else None
-    for epoch in range(len(state.history), epochs):
-        set_trainable(model, warmup=epoch < cfg.warmup_epochs)
-        torch.manual_seed(cfg.seed + 1 + epoch)  # an epoch does not depend on the ones before it: it can be resumed
-        order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
-        batches = train.batches(order, cfg.batch_size, drop_last=True)  # batch norm needs full batches
-        progress = tqdm(batches, f"train_emd epoch {epoch + 1}/{epochs}", total=len(order) // cfg.batch_size)
-        loss = _train_epoch(model, optimizer, progress, cache, cfg)
-        metrics = {"train/loss": loss, **validate(model, val, cfg)}
-        if state.is_best(metrics["val/accuracy"], -metrics["val/loss"]):
+    with Preemption("train_emd was stopped by SIGTERM; the same command goes on after its last step.") as stop:
+        if not epochs and main:
             save_detector(work / CHECKPOINT, model)
-        state.save(metrics)
-        on_epoch(epoch, metrics)
+            on_epoch(0, validate(model, val, cfg, stop))
+        cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
+        cache = ExpressionCache(model, train, rows, cfg.batch_size, cfg.precision, stop) if cached else None
+        for epoch in range(len(state.history), epochs):
+            set_trainable(model, warmup=epoch < cfg.warmup_epochs)
+            mirroring, generators = seed_epoch(cfg.seed + 1 + epoch, device)
+            state.restore_random(generators)
+            losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
+            order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
+            batches = _progress(train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
+            inputs = training_inputs(batches, mirroring, cache, device)
+            try:
+                _train_epoch(model, optimizer, inputs, cfg.precision, losses, stop)
+                loss = float(distributed.mean(torch.stack(losses)).mean())
+                metrics = {"train/loss": loss, **distributed.on_main(lambda: validate(model, val, cfg, stop))}
+            except Preempted:
+                state.save_stopped(losses, generators)
+                raise
+            best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
+            if best and main:
+                save_detector(work / CHECKPOINT, model)
+            state.save(metrics)
+            if main:
+                on_epoch(epoch, metrics)
 
 
 def make_detector(cfg: TrainEmd, fer: Path) -> Detector:
@@ -124,39 +151,51 @@ def set_trainable(model: Detector, *, warmup: bool) -> None:
         module.requires_grad_(not warmup).train(not warmup)
 
 
+class LossOf(nn.Module):
+    """The detector's loss as a forward call, the one thing that DistributedDataParallel wraps."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.model.loss(*inputs)
+
+
 def _train_epoch(
     model: Detector,
     optimizer: torch.optim.Optimizer,
-    batches: Iterable[Batch],
-    cache: "ExpressionCache | None",
-    cfg: TrainEmd,
-) -> float:
-    device = next(model.parameters()).device
-    losses = []
-    for batch in batches:
-        mirrored_B = torch.rand(len(batch.index)) < 0.5
-        image = to_input(mirror(batch.image, mirrored_B), device)
-        mask = mirror(batch.mask, mirrored_B).to(device).float()
-        expression = cache.read(batch.index, mirrored_B).to(device) if cache else None
-        with autocast(device, cfg.precision):
-            loss = model.loss(image, batch.label.to(device), mask, batch.known.to(device), expression)
+    inputs: Iterable[Inputs],
+    precision: Precision,
+    losses: list[Tensor],
+    stop: Preemption,
+) -> None:
+    """One step for each of `inputs`; appends its loss, a number on the device, to `losses`."""
+    loss_of = distributed.data_parallel(LossOf(model))  # anew in each epoch: what is fixed changes after the warm-up
+    for x in inputs:
+        with autocast(x.image_B3HW.device, precision):
+            loss = loss_of(*x)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
+        stop.check()
 
 
-def mirror(x_BCHW: Tensor, which_B: Tensor) -> Tensor:
-    """Flip the chosen samples left to right."""
-    return torch.where(which_B[:, None, None, None], x_BCHW.flip(3), x_BCHW)
+def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:
+    """This rank's share of the epoch's batches without the first `done`, on rank 0 under a progress bar."""
+    own = cfg.batch_size // distributed.world_size()
+    batches = crops.batches(rank_share(order, cfg.batch_size, done), own, drop_last=True)
+    if not distributed.is_main():
+        return batches
+    return tqdm(batches, title, initial=done, total=len(order) // cfg.batch_size)
 
 
-def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd) -> dict[str, float]:
+def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption) -> dict[str, float]:
     """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask."""
     model.eval()
     right, loss, counts = 0, 0.0, np.zeros(4, np.int64)
-    for batch, score, mask_score in predict_all(model, crops, cfg.batch_size, cfg.precision):
+    for batch, score, mask_score in stop.watch(predict_all(model, crops, cfg.batch_size, cfg.precision)):
         label = batch.label.numpy()
         right += int(((score > THRESHOLD) == label).sum())
         loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
@@ -164,25 +203,3 @@ def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd) -> dict[str, floa
         counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
     figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
     return figures | ({"val/miou": mean_iou(*counts.tolist())} if counts.any() else {})
-
-
-class ExpressionCache:
-    """The pooled expression features of every crop and of its mirror image, in bf16 (37 KB each at 96 pixels)."""
-
-    def __init__(self, model: Detector, crops: FaceCrops, rows: np.ndarray, cfg: TrainEmd) -> None:
-        model.eval()
-        device = next(model.parameters()).device
-        batches = crops.batches(rows, cfg.batch_size, drop_last=False)
-        parts = []
-        for batch in tqdm(batches, total=-(-len(rows) // cfg.batch_size), desc="expression features"):
-            both = torch.cat([batch.image, batch.image.flip(3)])
-            with autocast(device, cfg.precision):
-                features = model.expression_features(to_input(both, device))
-            assert features is not None  # a cache is made only for networks with an expression stream
-            parts.append(torch.stack(features.to("cpu", torch.bfloat16).chunk(2), dim=1))
-        self._features = torch.cat(parts)
-        self._place = np.full(len(crops), -1)
-        self._place[rows] = np.arange(len(rows))
-
-    def read(self, index: np.ndarray, mirrored_B: Tensor) -> Tensor:
-        return self._features[torch.from_numpy(self._place[index]), mirrored_B.long()]

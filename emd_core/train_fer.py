@@ -23,9 +23,9 @@ from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.esr import ESR, EXPRESSIONS, ESRConfig, vote
 from emd_core.models.published_esr import load_published_esr
 from emd_core.precision import Precision, autocast, pick_device, to_input
-from emd_core.training import EpochHook, Resumable
+from emd_core.training import STATE, EpochHook, Preemption, Resumable
 
-PHASES = "phases"  # folder of the phases' states and best models, needed only until the training is over
+PHASES = "phases"  # folder of the phases' states and best models, of no use once the training is over
 
 
 class Joint(Config):
@@ -105,7 +105,7 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
 
     `on_epoch` is called after each epoch with its metrics; epochs without validation have no val/*. A run that was
     killed goes on from its last epoch when called again with the same `work`, and ends with the same weights as one
-    that was not.
+    that was not. SIGTERM raises Preempted after the step; nothing is saved then, as an epoch takes minutes at most.
     """
     val = AffectNet(expressions, "val", cfg.network.size)
     if isinstance(cfg.recipe, Published):
@@ -118,39 +118,40 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
     torch.manual_seed(cfg.seed)
     model = ESR(cfg.network).to(pick_device()).to(memory_format=torch.channels_last)
     first, best = 0, work  # number of the phase's first epoch, and where the phase before left its best model
-    for number, phase in enumerate(phases(cfg.recipe, cfg.network.branches), start=1):
-        # Each phase keeps its state and its best model apart. Were there one file of the best model, a run killed
-        # after its first write in a phase could not start that phase again.
-        folder = work / PHASES / str(number)
-        if number > 1:
-            model.load_state_dict(load_esr(best).state_dict())
-        best = folder / CHECKPOINT
-        subset = draw(train, phase.images_per_class, np.random.default_rng([cfg.seed, number]))
-        if len(subset) < cfg.batch_size:
-            raise UserError(
-                f"{expressions} has {len(subset)} training images; it needs at least one batch "
-                f"(train_fer.batch_size is {cfg.batch_size})."
-            )
-        optimizer = make_optimizer(cfg.recipe, model, phase)
-        state = Resumable(folder / "checkpoint.pt", model, optimizer)
-        for epoch, metrics in enumerate(state.restore()):
-            on_epoch(first + epoch, metrics)
-        loader = DataLoader(subset, cfg.batch_size, shuffle=True, drop_last=True, num_workers=cfg.workers)
-        for epoch in range(len(state.history), phase.epochs):
-            # An epoch does not depend on the random numbers of those before it: it can be resumed.
-            torch.manual_seed(cfg.seed + 1 + first + epoch)
-            for group, lr in zip(optimizer.param_groups, phase.lrs_at(epoch), strict=True):
-                group["lr"] = lr
-            title = f"train_fer, {phase.branches} branches, epoch {epoch + 1}/{phase.epochs}"
-            loss = _train_epoch(model, optimizer, tqdm(loader, title), phase.branches, cfg)
-            metrics = {"train/loss": loss, "train/branches": float(phase.branches)}
-            if phase.validates(epoch):
-                metrics |= validate(model, val, cfg, phase.branches)
-                if state.is_best(metrics["val/accuracy"]):
-                    save_esr(best, model)
-            state.save(metrics)
-            on_epoch(first + epoch, metrics)
-        first += phase.epochs
+    with Preemption("train_fer was stopped by SIGTERM; the same command goes on after its last whole epoch.") as stop:
+        for number, phase in enumerate(phases(cfg.recipe, cfg.network.branches), start=1):
+            # Each phase keeps its state and its best model apart. Were there one file of the best model, a run killed
+            # after its first write in a phase could not start that phase again.
+            folder = work / PHASES / str(number)
+            if number > 1:
+                model.load_state_dict(load_esr(best).state_dict())
+            best = folder / CHECKPOINT
+            subset = draw(train, phase.images_per_class, np.random.default_rng([cfg.seed, number]))
+            if len(subset) < cfg.batch_size:
+                raise UserError(
+                    f"{expressions} has {len(subset)} training images; it needs at least one batch "
+                    f"(train_fer.batch_size is {cfg.batch_size})."
+                )
+            optimizer = make_optimizer(cfg.recipe, model, phase)
+            state = Resumable(folder / STATE, model, optimizer)
+            for epoch, metrics in enumerate(state.restore()):
+                on_epoch(first + epoch, metrics)
+            loader = DataLoader(subset, cfg.batch_size, shuffle=True, drop_last=True, num_workers=cfg.workers)
+            for epoch in range(len(state.history), phase.epochs):
+                # An epoch does not depend on the random numbers of those before it: it can be resumed.
+                torch.manual_seed(cfg.seed + 1 + first + epoch)
+                for group, lr in zip(optimizer.param_groups, phase.lrs_at(epoch), strict=True):
+                    group["lr"] = lr
+                title = f"train_fer, {phase.branches} branches, epoch {epoch + 1}/{phase.epochs}"
+                loss = _train_epoch(model, optimizer, tqdm(loader, title), phase.branches, cfg, stop)
+                metrics = {"train/loss": loss, "train/branches": float(phase.branches)}
+                if phase.validates(epoch):
+                    metrics |= validate(model, val, cfg, phase.branches)
+                    if state.is_best(metrics["val/accuracy"]):
+                        save_esr(best, model)
+                state.save(metrics)
+                on_epoch(first + epoch, metrics)
+            first += phase.epochs
     with atomic_file(work / CHECKPOINT) as temporary:
         shutil.copyfile(best, temporary)
 
@@ -192,12 +193,14 @@ def augmentation() -> v2.Compose:
     )
 
 
-def _train_epoch(model: ESR, optimizer: torch.optim.Optimizer, batches: tqdm, branches: int, cfg: TrainFer) -> float:
+def _train_epoch(
+    model: ESR, optimizer: torch.optim.Optimizer, batches: tqdm, branches: int, cfg: TrainFer, stop: Preemption
+) -> float:
     """One pass over the batches; the mean loss."""
     model.train()
     device = next(model.parameters()).device
     total = 0.0
-    for image, label in batches:
+    for image, label in stop.watch(batches):
         with autocast(device, cfg.precision):
             _, logits_BKN = model(to_input(image, device), branches)
         loss = expression_loss(logits_BKN.float(), label.to(device))

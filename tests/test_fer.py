@@ -20,7 +20,8 @@ from components import train_fer as component
 from components.training_output import best_metrics
 from emd_core.affectnet import IMAGES, AffectNet
 from emd_core.config import read_params, section
-from emd_core.errors import UserError
+from emd_core.errors import Preempted, UserError
+from emd_core.losses import expression_loss
 from emd_core.models.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.esr import ESR, EXPRESSIONS, ESRConfig
 from emd_core.models.published_esr import BASE, BRANCH, load_published_esr
@@ -199,6 +200,25 @@ def test_a_killed_training_ends_with_the_same_model(whole: Any, tmp_path: Path, 
     assert not (tmp_path / "killed" / CHECKPOINT).exists()
     assert train(TWO, expressions, tmp_path / "killed") == history
     assert (tmp_path / "killed" / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+
+
+def test_sigterm_ends_a_training_after_its_step(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expressions, finished, history = whole
+    steps = 0
+
+    def terminated(*arguments: Any) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 4:  # the second of the two steps of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return expression_loss(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Preempted, match="goes on after its last whole epoch"):
+        patch.setattr("emd_core.train_fer.expression_loss", terminated)
+        train(TWO, expressions, tmp_path / "stopped")
+    assert steps == 4
+    assert train(TWO, expressions, tmp_path / "stopped") == history
+    assert (tmp_path / "stopped" / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
 
 
 def test_a_phase_can_start_again_after_it_wrote_its_best_model(expressions: Path, tmp_path: Path) -> None:

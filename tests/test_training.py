@@ -2,13 +2,11 @@
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -16,79 +14,16 @@ from components.train_emd import require_validated
 from emd_core.dataset import FaceCrops, balanced_order
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
-from emd_core.masks import pack
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr, save_esr
-from emd_core.models.emd import EMDConfig
-from emd_core.models.esr import ESR, ESRConfig
+from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
-from emd_core.store import RowFiles
-from emd_core.train_emd import TrainEmd, choose_targets, mirror, train_emd
-
-SIZE = 48
-EMD = TrainEmd(
-    seed=0,
-    methods=None,
-    qualities=None,
-    targets=None,
-    network=EMDConfig(kind="emd", size=SIZE, expression=True, atrous_rates=(1, 1, 1), pixel_loss="mean"),
-    weights="random",
-    warmup_epochs=1,
-    epochs=2,
-    batch_size=4,
-    lr=1e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.0,
-    precision="fp32",
-    cache_expression=True,
-)
+from emd_core.train_emd import choose_targets, train_emd
+from emd_core.training_inputs import mirror
+from tests.training_data import EMD, SIZE, train, write_training_data
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise as originals, noise with a smooth centre as fakes; an expression network with random weights."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    rows = []
-    for folder in ("faces", "masks"):
-        (root / folder).mkdir()
-    with RowFiles(root / "faces", (SIZE, SIZE, 3)) as crops, RowFiles(root / "masks", (SIZE, SIZE // 8)) as masks:
-        for i in range(20):
-            label, split = i % 2, "train" if i < 12 else "val"
-            crop, mask = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), np.zeros((SIZE, SIZE), bool)
-            if label:
-                mask[12:36, 12:36] = True
-                crop[mask] = 128
-            method = ("original", "Face2Face")[label]
-            file = f"{method}-c23.npy"
-            row = {name: "" for name in MASKS.names} | {"video": f"{method}/c23/{i:03}", "method": method}
-            row |= {"label": label, "split": split, "quality": "c23", "target": f"{i:03}", "status": "ok"}
-            row |= {"file": file, "row": crops.append(file, crop), "mask_share": float(mask.mean())}
-            masks.append(file, pack(mask))
-            numbers = ("frame", "width", "height", "crc32", "x", "y", "side", "score")
-            rows.append(row | dict.fromkeys(numbers, i))
-    table = pd.DataFrame(rows)
-    write_manifest(root / "faces", table, FACES, {})
-    write_manifest(root / "masks", table, MASKS, {"faces": read_manifest(root / "faces", FACES)})
-    torch.manual_seed(0)
-    save_esr(root / "fer.safetensors", ESR(ESRConfig(size=54, branches=1)))
-    return root
-
-
-def train(data: Path, work: Path, kill_after: int | None = None) -> list[dict[str, float]]:
-    work.mkdir(exist_ok=True)
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        history.append(metrics)
-        if epoch == kill_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    torch.set_num_threads(1)
-    train_emd(
-        EMD, faces=data / "faces", masks=data / "masks", fer=data / "fer.safetensors", work=work, on_epoch=on_epoch
-    )
-    return history
+    return write_training_data(tmp_path_factory.mktemp("data"))
 
 
 def test_a_killed_training_ends_with_the_same_model(data: Path, tmp_path: Path) -> None:
@@ -114,7 +49,7 @@ def test_the_expression_network_comes_through_training_untouched(data: Path, tmp
     """Every parameter and batch statistic of phi is what the first loop of Algorithm 1 left."""
     train(data, tmp_path / "run")
     trained = load_detector(tmp_path / "run" / CHECKPOINT)
-    before = load_esr(data / "fer.safetensors").state_dict()
+    before = load_esr(data / "fer" / CHECKPOINT).state_dict()
     assert trained.fer is not None
     after = trained.fer.state_dict()
     assert before.keys() == after.keys()
@@ -160,7 +95,7 @@ def test_data_without_masks_train_on_classification_alone(data: Path, tmp_path: 
         EMD.model_copy(update={"warmup_epochs": 0, "epochs": 1}),
         faces=data / "faces",
         masks=masks,
-        fer=data / "fer.safetensors",
+        fer=data / "fer" / CHECKPOINT,
         work=tmp_path,
         on_epoch=lambda epoch, metrics: history.append(metrics),
     )
@@ -198,7 +133,7 @@ def test_too_little_to_train_on_is_refused(data: Path, tmp_path: Path, change: d
         table = read_manifest(masks, MASKS).table.assign(label=1)
         write_manifest(masks, table, MASKS, {"faces": read_manifest(faces, FACES)})
     cfg = EMD.model_copy(update={"batch_size": change.get("batch_size", 4)})
-    fer = data / "fer.safetensors"
+    fer = data / "fer" / CHECKPOINT
     with pytest.raises(UserError, match="needs both classes and at least one batch"):
         train_emd(cfg, faces=faces, masks=masks, fer=fer, work=tmp_path, on_epoch=lambda epoch, metrics: None)
 
