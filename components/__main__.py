@@ -74,7 +74,7 @@ def command(name: str) -> Callable[..., None]:
             paths |= {port: list_paths(executor_input, port) for port, path in paths.items() if path == []}
         require_inputs(stage, paths)
         stage(cfg, **paths)
-        if executor_input:
+        if executor_input and os.environ.get("RANK", "0") == "0":  # torchrun's other processes write nothing
             write_outputs(name, executor_input, paths)
 
     def option(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
