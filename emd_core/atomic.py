@@ -41,7 +41,7 @@ def resumable_dir(out: Path, key: str, *, state: Sequence[str]) -> Iterator[Path
     yield work
     whole = out.with_name(f".{out.name}.whole.partial")
     shutil.rmtree(whole, ignore_errors=True)
-    shutil.copytree(work, whole, ignore=shutil.ignore_patterns(key_file.name, *state))
+    shutil.copytree(work, whole, ignore=shutil.ignore_patterns(key_file.name, "*.partial", *state))
     _replace(out, whole)
     key_file.unlink()  # first: half of a folder must not be gone on with
     shutil.rmtree(work)

@@ -1,10 +1,10 @@
 """Class activation maps of the expression network: where in a face it saw the expression (Zhou et al., CVPR 2016)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from emd_core.models.esr import ESR, vote
+from emd_core.models.detector import resize
+from emd_core.models.esr import ESR, surest_branch, vote
 
 
 @torch.inference_mode()
@@ -14,12 +14,10 @@ def class_activation_map(fer: ESR, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
     The map is the class's weights times the feature map of the branch that Eq. 5 picks, without what speaks against
     the class, divided by its maximum; all zeros where nothing speaks for it.
     """
-    size = (fer.config.size, fer.config.size)
-    small = F.interpolate(image_B3HW, size, mode="bilinear", antialias=True, align_corners=False)
-    features_BKChw, logits_BKN = fer(small)
+    features_BKChw, logits_BKN = fer(resize(image_B3HW, fer.config.size))
     voted_B = vote(logits_BKN)
+    branch_B = surest_branch(logits_BKN, voted_B)
     sample = torch.arange(len(voted_B), device=voted_B.device)
-    branch_B = logits_BKN.softmax(dim=2)[sample, :, voted_B].argmax(dim=1)  # Eq. 5
     weights_KNC = torch.stack([branch.get_submodule("fc").get_parameter("weight") for branch in fer.branches])
     cam_Bhw = torch.einsum("bc,bchw->bhw", weights_KNC[branch_B, voted_B], features_BKChw[sample, branch_B]).relu()
     largest_B11 = cam_Bhw.amax(dim=(1, 2), keepdim=True)

@@ -19,7 +19,7 @@ from emd_core.errors import UserError
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.training import STATE
 from tests.contract import ROOT
-from tests.test_fer import FER
+from tests.fer_data import FER
 from tests.training_data import EMD, train, write_training_data
 
 CFG = EMD.model_copy(update={"epochs": 1})  # after one of the warm-up; three steps each

@@ -1,5 +1,6 @@
 """What every detector here shares: a frozen expression network beside a network that learns (Algorithm 1)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from emd_core.models.esr import ESR, pool_branches
 
 
-class Detector(nn.Module):
+class Detector(nn.Module, ABC):
     """Face crops B3HW, RGB in [0, 1] -> class logits B2 (1 = manipulated) and mask logits B1HW.
 
     phi (`fer`) is trained before and frozen here, or None in the variants without it; theta is everything else.
@@ -44,19 +45,19 @@ class Detector(nn.Module):
         logits_B2, mask_B1hw = self.detect(resize(image_B3HW, self.size), expression_BChw)
         return logits_B2, F.interpolate(mask_B1hw, image_B3HW.shape[2:], mode="bilinear", align_corners=False)
 
+    @abstractmethod
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
         """Class and mask logits of crops of the network's own size; the mask may be smaller."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
     ) -> Tensor:
         """What theta is trained on; `mask_B1HW` float, `known_B` says whose mask counts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pretrained(self) -> Iterable[nn.Module]:
         """The modules that the warm-up fixes: those that may start from published weights."""
-        raise NotImplementedError
 
 
 def resize(image_B3HW: Tensor, size: int) -> Tensor:

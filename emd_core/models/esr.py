@@ -85,9 +85,13 @@ def vote(logits_BKN: Tensor) -> Tensor:
     return votes_BN.argmax(dim=1)  # Eq. 4
 
 
+def surest_branch(logits_BKN: Tensor, class_B: Tensor) -> Tensor:
+    """The number of the branch that gives the class the highest probability, B (Eq. 5)."""
+    sample = torch.arange(len(class_B), device=class_B.device)
+    return logits_BKN.softmax(dim=2)[sample, :, class_B].argmax(dim=1)
+
+
 def pool_branches(features_BKChw: Tensor, logits_BKN: Tensor) -> Tensor:
     """The feature map, B C hw, of the branch that is surest of the voted class (Eq. 5)."""
-    voted_B = vote(logits_BKN)
-    sample = torch.arange(len(voted_B), device=voted_B.device)
-    sureness_BK = logits_BKN.softmax(dim=2)[sample, :, voted_B]
-    return features_BKChw[sample, sureness_BK.argmax(dim=1)]  # Eq. 5
+    branch_B = surest_branch(logits_BKN, vote(logits_BKN))
+    return features_BKChw[torch.arange(len(branch_B), device=branch_B.device), branch_B]
