@@ -71,7 +71,7 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
 
         def task(component: Any, **inputs: Any) -> dsl.PipelineTask:
             """One stage as a task: its image, section, place, volume and secrets."""
-            stage = component.name.replace("-", "_")
+            stage = component.name.replace("-", "_").removesuffix("_on_nodes")
             if f"{stage}_cfg" in given:
                 inputs["cfg"] = given[f"{stage}_cfg"]
             made = place(component(**inputs).set_container_image(image), stage, cluster, given)
@@ -100,15 +100,13 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
             faces, masks = merged.outputs["faces"], merged.outputs["masks"]
             validated = task(tasks.validate_data, videos=videos, faces=faces, masks=masks)
             fer = task(tasks.train_fer, revision=data_revision).after(fetched).outputs["fer"]
-            processes = gpu_count if cluster.pools["gpu"].accelerator else "1"
-            model = task(
-                tasks.train_emd,
-                processes=processes,
-                faces=faces,
-                masks=masks,
-                fer=fer,
-                report=validated.outputs["report"],
-            ).outputs["model"]
+            inputs = {"faces": faces, "masks": masks, "fer": fer, "report": validated.outputs["report"]}
+            inputs["processes"] = gpu_count if cluster.pools["gpu"].accelerator else "1"
+            if cluster.nodes == 1:
+                trained = task(tasks.train_emd, **inputs)
+            else:
+                trained = task(tasks.train_emd_on_nodes, nodes=str(cluster.nodes), image=image, **inputs)
+            model = trained.outputs["model"]
             evaluation = task(tasks.evaluate, model=model, faces=faces, masks=masks).outputs["evaluation"]
             decided = task(tasks.gate, evaluation=evaluation)
             decision = decided.outputs["decision"]

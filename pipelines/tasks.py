@@ -123,6 +123,41 @@ def train_emd(
 
 
 @dsl.container_component
+def train_emd_on_nodes(
+    cfg: str,
+    processes: str,
+    nodes: str,
+    image: str,
+    faces: Input[Dataset],
+    masks: Input[Dataset],
+    fer: Input[Model],
+    report: Input[Artifact],
+    task_config: dsl.TaskConfig,
+    model: Output[Model],
+    metrics: Output[Metrics],
+) -> dsl.ContainerSpec:
+    paths = ("--faces", faces.path, "--masks", masks.path, "--fer", fer.path, "--report", report.path)
+    job = ("--nodes", nodes, "--processes", processes, "--image", image, "--shared", f"{MOUNT}/trainjobs")
+    return dsl.ContainerSpec(
+        image=IMAGE,
+        command=["python", "-m", "components.trainjob"],
+        args=["--section", cfg, *paths, "--model", model.path, *job, "--task-config", task_config, *CONTEXT],
+    )
+
+
+# The resources and the place are the nodes', not the launcher's. dsl.container_component has no argument for it.
+_FIELD = dsl.TaskConfigField
+train_emd_on_nodes.component_spec.task_config_passthroughs = [
+    dsl.TaskConfigPassthrough(field=_FIELD.RESOURCES),
+    dsl.TaskConfigPassthrough(field=_FIELD.KUBERNETES_NODE_SELECTOR),
+    dsl.TaskConfigPassthrough(field=_FIELD.KUBERNETES_TOLERATIONS),
+    dsl.TaskConfigPassthrough(field=_FIELD.KUBERNETES_AFFINITY),
+    dsl.TaskConfigPassthrough(field=_FIELD.ENV, apply_to_task=True),
+    dsl.TaskConfigPassthrough(field=_FIELD.KUBERNETES_VOLUMES, apply_to_task=True),
+]
+
+
+@dsl.container_component
 def evaluate(
     cfg: str,
     model: Input[Model],

@@ -28,7 +28,7 @@ ON_GPU = {"crop_faces", "train_fer", "train_emd", "evaluate"}
 
 def compiled(out: Path, params: Path = ROOT / "params/ffpp.yaml", **options: Any) -> tuple[Any, Any]:
     """The pipeline spec and the Kubernetes settings per task."""
-    compile(image=IMAGE, params=params, cluster=CLUSTER, out=out / "pipeline.yaml", **options)
+    compile(image=IMAGE, params=params, out=out / "pipeline.yaml", **({"cluster": CLUSTER} | options))
     spec, platform = yaml.safe_load_all((out / "pipeline.yaml").read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     return spec, {name.removeprefix("exec-").replace("-", "_"): e for name, e in executors.items()}
@@ -231,6 +231,21 @@ def test_another_block_for_the_gpu_pool(tmp_path: Path) -> None:
     assert tasks["ingest"]["retryPolicy"]["maxRetryCount"] == 2
     (shm,) = compiled(tmp_path, pool=["gpu=a100"])[1]["train_emd"]["emptyDirMounts"]
     assert shm["sizeLimit"] == "32Gi"
+
+
+def test_several_nodes_train_by_a_launcher_that_hands_on_its_place(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(CLUSTER.read_text().replace("nodes: 1 ", "nodes: 4 "))
+    spec, kubernetes = compiled(tmp_path, cluster=cluster)
+    component = spec["components"]["comp-train-emd-on-nodes"]
+    handed = {p["field"]: p.get("applyToTask", False) for p in component["taskConfigPassthroughs"]}
+    own = {"ENV", "KUBERNETES_VOLUMES"}  # what the launcher needs as well
+    others = {"RESOURCES", "KUBERNETES_NODE_SELECTOR", "KUBERNETES_TOLERATIONS", "KUBERNETES_AFFINITY"}
+    assert handed == {**dict.fromkeys(own, True), **dict.fromkeys(others, False)}
+    task = read_tasks(spec).tasks["train_emd_on_nodes"]["inputs"]["parameters"]
+    assert task["nodes"]["runtimeValue"]["constant"] == "4"
+    assert task["processes"]["componentInputParameter"] == "pipelinechannel--gpu_count"
+    assert {"pvcMount", "emptyDirMounts", "tolerations", "secretAsEnv"} <= set(kubernetes["train_emd_on_nodes"])
 
 
 @pytest.mark.parametrize(
