@@ -1,7 +1,8 @@
 """The whole pipeline in containers: `make e2e`. Needs a Docker engine that has the image named by EMD_IMAGE.
 
 Small sample data come from a real DVC repository, runs go to a real MLflow server, the end of each run to a webhook.
-Three runs: one whose model is promoted, one whose model is refused, one whose crop step fails.
+Three runs: one whose training is preempted once and whose model is promoted, one whose model is refused, one whose crop
+step fails.
 """
 
 import json
@@ -18,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import docker
 import mlflow
 import pytest
 
@@ -122,6 +124,18 @@ def pipeline(
     return run
 
 
+def preempt_training(stopped: list[str]) -> None:
+    """SIGTERM to the first container that trains EMD, as soon as it is in its second epoch: its node is taken away."""
+    engine = docker.from_env()
+    while not stopped:
+        for container in engine.containers.list():
+            if "train_emd" in container.attrs["Args"] and b"epoch 2/" in container.logs():
+                container.kill(signal="SIGTERM")
+                stopped.append(container.id)
+                break
+        time.sleep(0.2)
+
+
 def champion() -> Any:
     return mlflow.MlflowClient().get_model_version_by_alias(MODEL, "champion")
 
@@ -129,11 +143,16 @@ def champion() -> Any:
 def test_a_good_model_goes_from_raw_videos_to_the_registry(
     pipeline: Any, volume: Path, webhook: tuple[str, list[str]]
 ) -> None:
+    stopped: list[str] = []
+    threading.Thread(target=preempt_training, args=(stopped,), daemon=True).start()
     code, ran, text = pipeline()
     assert code == 0, text[-3000:]
     sharded = ("extract-frames", "crop-faces", "generate-masks")
     once = ("fetch-data", "ingest", "merge-shards", "validate-data", "train-fer", "train-emd", "evaluate", "gate")
-    assert sorted(ran) == sorted([*sharded * 3, *once, "promote", "notify"])
+    assert sorted(ran) == sorted([*sharded * 3, *once, "train-emd", "promote", "notify"])
+    assert stopped and "stopped: " in text
+    again = text[text.rindex("Executing task 'train-emd'") :]
+    assert "epoch 2/3" in again and "epoch 1/3" not in again, "the second attempt goes on where the first was stopped"
     assert str(champion().version) == "1"
     merged = next(pipeline.out.rglob("merge-shards/masks"))
     table = read_manifest(merged, MASKS).table
