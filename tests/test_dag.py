@@ -203,6 +203,13 @@ def test_every_task_runs_the_one_image_with_a_time_limit_and_retries(package: tu
     assert cached == set(STAGES) - {"make_sample", "fetch_data", "promote", "report"}
 
 
+def test_a_run_has_a_deadline_and_its_pods_do_not_stay_for_ever(tmp_path: Path) -> None:
+    compiled(tmp_path)
+    _, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    config = platform["platforms"]["kubernetes"]["pipelineConfig"]
+    assert config == {"activeDeadlineSeconds": 336 * 3600, "resourceTtlOnCompletion": 168 * 3600}
+
+
 def test_the_volume_is_mounted_where_data_or_checkpoints_are(package: tuple[Any, Any]) -> None:
     mounted = {stage for stage, settings in package[1].items() if "pvcMount" in settings}
     assert mounted == {"fetch_data", "ingest", "extract_frames", "generate_masks", "train_fer", "train_emd"}
