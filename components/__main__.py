@@ -140,7 +140,7 @@ def exit_on_user_error(run: Callable[[], Any]) -> None:
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except Preempted as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
+        _say(f"stopped: {stop}")
         sys.exit(128 + signal.SIGTERM)  # 143, what a shell says of a process that SIGTERM ended
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -151,8 +151,15 @@ def exit_on_user_error(run: Callable[[], Any]) -> None:
 
 
 def _refuse(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    _say(f"error: {sentence}")
     return 2
+
+
+def _say(sentence: str) -> None:
+    """On a line of its own, also where a progress bar was being drawn."""
+    from tqdm import tqdm
+
+    tqdm.write(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

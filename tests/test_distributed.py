@@ -125,9 +125,7 @@ def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> 
     volume = {"EMD_CHECKPOINTS": str(tmp_path / "volume"), "EMD_PIPELINE_RUN": "run-7"}
     run = torchrun(data, tmp_path, 0, f"0 2 {signal.SIGTERM:d} self", **volume)
     assert run.code == 143, run.errors
-    (sentence,) = [
-        line for line in run.errors.splitlines() if line.startswith("stopped: ")
-    ]  # the bar may close after it
+    (sentence,) = [line for line in run.errors.splitlines() if line.startswith("stopped: ")]  # a bar may be around it
     assert sentence.startswith("stopped: train_emd was stopped by SIGTERM")
     assert "Traceback" not in run.errors
     assert names(tmp_path / "volume/run-7/model.partial") == [".resume-key", STATE]
