@@ -14,6 +14,7 @@ from components import In, Out
 from emd_core.atomic import atomic_dir
 from emd_core.boxes import Detection, choose_face, crop_square, cut
 from emd_core.config import Config
+from emd_core.crop_figures import perceptual_hash, sharpness
 from emd_core.detectors import FaceDetector, make_detector
 from emd_core.errors import UserError
 from emd_core.limits import limit_bad_videos
@@ -24,6 +25,7 @@ from emd_core.video import BrokenVideo, read_frames
 Row = dict[Hashable, Any]
 NO_FACE = "no_face"
 NO_CROP: Row = {"file": "", "row": -1, "crc32": 0, "x": 0, "y": 0, "side": 0, "score": 0.0, "box_from": ""}
+NO_CROP |= {"sharpness": 0.0, "phash": 0}
 
 
 class CropFaces(Config):
@@ -97,6 +99,7 @@ def crop_video(
         crop = cut(next(images), square, cfg.size)
         file = f"{row['method']}-{row['quality']}.npy"
         place: Row = {"file": file, "row": crops.append(file, crop), "crc32": zlib.crc32(crop.data)}
+        place |= {"sharpness": sharpness(crop), "phash": perceptual_hash(crop)}
         yield {**row, **place, "x": square.x, "y": square.y, "side": square.side, "score": box.score}
 
 

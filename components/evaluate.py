@@ -18,7 +18,7 @@ from components.tracking import stage_run
 from emd_core.atomic import atomic_dir
 from emd_core.calibration import calibrate
 from emd_core.config import Config
-from emd_core.dataset import FaceCrops
+from emd_core.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation import roc_table, score_frames
 from emd_core.figures import save_panels, save_reliability, save_roc

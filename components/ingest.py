@@ -7,9 +7,9 @@ from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
-from emd_core import dfdc, faceforensics
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
+from emd_core.datasets import dfdc, faceforensics
 from emd_core.limits import limit_bad_videos
 from emd_core.manifest import OK, VIDEOS, write_manifest
 from emd_core.video import BrokenVideo, count_frames

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from emd_core.dataset import Batch, FaceCrops
+from emd_core.crops import Batch, FaceCrops
 from emd_core.inference import predict
 from emd_core.metrics import COUNTS, HISTOGRAM_BINS, THRESHOLD, confusion, histogram_roc, roc, score_histogram
 from emd_core.models.detector import Detector

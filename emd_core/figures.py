@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from emd_core.calibration import BINS, at_temperature, expected_calibration_error, reliability
 from emd_core.cam import class_activation_map
-from emd_core.dataset import FaceCrops
+from emd_core.crops import FaceCrops
 from emd_core.inference import predict
 from emd_core.manifest import ORIGINAL
 from emd_core.models.detector import Detector

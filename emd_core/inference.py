@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emd_core.dataset import Batch, FaceCrops
+from emd_core.crops import Batch, FaceCrops
 from emd_core.models.detector import Detector
 from emd_core.precision import Precision, autocast, to_input
 

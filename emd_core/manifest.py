@@ -56,6 +56,8 @@ FACES = pa.schema(
         ("side", pa.int32()),
         ("score", pa.float32()),  # the detector's confidence in [0, 1]
         ("box_from", pa.string()),  # the video on which the box was found
+        ("sharpness", pa.float32()),  # variance of the crop's Laplacian, squared grey levels
+        ("phash", pa.uint64()),  # perceptual hash of the crop
     ]
 )
 # Row for row the table of faces: a mask lies in the file and row of the same name and number as its crop.

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from emd_core import distributed
 from emd_core.config import Config
-from emd_core.dataset import Batch, FaceCrops, balanced_order
+from emd_core.crops import Batch, FaceCrops, balanced_order
 from emd_core.errors import Preempted, UserError
 from emd_core.inference import predict_all
 from emd_core.metrics import THRESHOLD, confusion, mean_iou

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from emd_core.affectnet import AffectNet
 from emd_core.atomic import atomic_file
 from emd_core.config import Config
+from emd_core.datasets.affectnet import AffectNet
 from emd_core.errors import UserError
 from emd_core.losses import expression_loss
 from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emd_core import distributed
-from emd_core.dataset import Batch, FaceCrops
+from emd_core.crops import Batch, FaceCrops
 from emd_core.models.detector import Detector
 from emd_core.precision import Precision, autocast, to_input
 from emd_core.training import Preemption

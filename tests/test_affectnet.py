@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emd_core.affectnet import IMAGES, AffectNet
+from emd_core.datasets.affectnet import IMAGES, AffectNet
 from emd_core.errors import UserError
 from tests.fer_data import FER, train, write_newer
 

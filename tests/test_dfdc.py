@@ -11,7 +11,7 @@ from components.crop_faces import crop_faces
 from components.extract_frames import extract_frames
 from components.generate_masks import GenerateMasks, generate_masks
 from components.ingest import Ingest, ingest
-from emd_core.dfdc import list_videos
+from emd_core.datasets.dfdc import list_videos
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, VIDEOS, read_manifest
 from tests import tiny

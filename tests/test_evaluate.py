@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from components.evaluate import Evaluate, evaluate
-from emd_core.dataset import FaceCrops
+from emd_core.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation import score_frames
 from emd_core.figures import save_panels

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from components import train_fer as component
 from components.training_output import best_metrics
-from emd_core.affectnet import AffectNet
 from emd_core.config import read_params, section
+from emd_core.datasets.affectnet import AffectNet
 from emd_core.errors import Preempted, UserError
 from emd_core.losses import expression_loss
 from emd_core.models.checkpoint import CHECKPOINT, load_esr

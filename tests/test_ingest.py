@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from components.ingest import Ingest, ingest
+from emd_core.datasets.faceforensics import list_videos
 from emd_core.errors import UserError
-from emd_core.faceforensics import list_videos
 from emd_core.manifest import VIDEOS, read_manifest
 from tests import tiny
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.make_sample import MakeSample, make_sample
-from emd_core.dfdc import list_videos
+from emd_core.datasets.dfdc import list_videos
 from emd_core.manifest import VIDEOS
 from emd_core.sample import dfdc
 from emd_core.sample.affectnet import SIDE, draw_face, write_affectnet

@@ -11,7 +11,7 @@ from components.extract_frames import choose_shard, extract_frames
 from components.generate_masks import GenerateMasks, generate_masks
 from components.ingest import ingest
 from components.merge_shards import MergeShards, merge_shards
-from emd_core.dataset import FaceCrops
+from emd_core.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest
 from tests import tiny

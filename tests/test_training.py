@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.train_emd import require_validated
-from emd_core.dataset import FaceCrops, balanced_order
+from emd_core.crops import FaceCrops, balanced_order
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr

@@ -18,7 +18,7 @@ from torch import nn
 
 from components.__main__ import exit_on_user_error, main
 from emd_core import train_emd as core
-from emd_core.dataset import Batch, FaceCrops
+from emd_core.crops import Batch, FaceCrops
 from emd_core.models.emd import EMD
 
 RANK = os.environ.get("RANK", "0")

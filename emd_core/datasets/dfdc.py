@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from emd_core.datasets.faceforensics import MISSING
 from emd_core.errors import UserError
-from emd_core.faceforensics import MISSING
 from emd_core.manifest import OK, ORIGINAL, VIDEOS
 
 METHODS = ("DFDC",)

@@ -1,0 +1,1 @@
+"""The layouts that data sets have on disk: of videos as VIDEOS tables, of expression faces as labelled images."""
