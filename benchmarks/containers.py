@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from emd_core.boxes import Square, cut
 from emd_core.masks import pack, unpack
-from emd_core.video import count_frames, decode, pick_frames, read_frames, to_rgb, write_frames
+from emd_core.video import RgbReader, count_frames, decode, pick_frames, read_frames
 
 CROP = 299  # px
 Image = NDArray[np.uint8]
@@ -79,15 +79,21 @@ def packed_npy(masks: Sequence[Image]) -> Container:
 
 
 def ffv1(frames: Sequence[av.VideoFrame]) -> Container:
-    return video("FFV1 in mkv, source pixel format", frames, lambda p: write_frames(p, frames))
+    return video("FFV1 in mkv, source pixel format", frames, "ffv1", {"level": "3", "g": "1", "slicecrc": "1"})
 
 
 def x264(frames: Sequence[av.VideoFrame]) -> Container:
+    return video("x264 -qp 0 in mkv, source pixel format", frames, "libx264", {"qp": "0"})
+
+
+def video(name: str, frames: Sequence[av.VideoFrame], codec: str, options: dict[str, str]) -> Container:
     def write(path: Path) -> None:
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"qp": "0"})
+            stream = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height = frames[0].width, frames[0].height
             stream.pix_fmt = frames[0].format.name
+            stream.thread_count = 1
+            # Without these two the reader would convert to RGB by another matrix.
             stream.codec_context.colorspace = frames[0].colorspace
             stream.codec_context.color_range = frames[0].color_range
             for i, frame in enumerate(frames):
@@ -95,10 +101,6 @@ def x264(frames: Sequence[av.VideoFrame]) -> Container:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
 
-    return video("x264 -qp 0 in mkv, source pixel format", frames, write)
-
-
-def video(name: str, frames: Sequence[av.VideoFrame], write: Callable[[Path], None]) -> Container:
     def read(path: Path, i: int) -> Image:
         return next(read_frames(path, [i]))
 
@@ -136,7 +138,7 @@ def main() -> None:
     args = parser.parse_args()
     for clip in args.clips:
         frames = list(decode(clip, pick_frames(count_frames(clip), args.frames)))
-        images = [to_rgb(frame) for frame in frames]
+        images = [RgbReader().whole(frame) for frame in frames]
         height, width = images[0].shape[:2]
         side = min(width, height)
         crops = [cut(image, Square((width - side) // 2, (height - side) // 2, side), CROP) for image in images]

@@ -90,7 +90,7 @@ class Detector(PythonModel):
         if not find:
             side = min(height, width)
             return Square((width - side) // 2, (height - side) // 2, side)
-        (face,) = choose_face(self._face_detector.detect([image]))
+        (face,) = choose_face(self._face_detector.detect([image], MIN_FACE))
         return None if face is None else crop_square(face, width, height, CROP_SCALE)
 
     @cached_property
@@ -104,7 +104,7 @@ class Detector(PythonModel):
                 f"detect_faces needs the package {error.name}, which this environment lacks; "
                 "serve the model in the project's image, or send face crops."
             ) from None
-        return make_detector("mtcnn", min_face=MIN_FACE, threshold=FACE_THRESHOLD, weights=None)
+        return make_detector("mtcnn", threshold=FACE_THRESHOLD, weights=None)
 
     def _score(self, crops: dict[int, NDArray[np.uint8]]) -> list[tuple[int, float, str]]:
         rows, results = list(crops), []

@@ -1,27 +1,28 @@
 """Crops -> masks of what was manipulated in them."""
 
-from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
-from emd_core.atomic import atomic_dir
+from emd_core.atomic import resumable_dir
 from emd_core.boxes import Square
-from emd_core.config import Config
+from emd_core.config import Config, digest
 from emd_core.errors import UserError
+from emd_core.growing import PARTS, GrowingTable, Grown, Row
 from emd_core.limits import limit_bad_videos
-from emd_core.manifest import FACES, MASKS, OK, ORIGINAL, read_manifest, write_manifest
-from emd_core.masks import Mask, mask_from_difference, mask_from_frame, pack
-from emd_core.store import RowFiles, open_rows
-from emd_core.video import BrokenVideo, read_frames
+from emd_core.manifest import FACES, MASKS, NO_MASK, OK, ORIGINAL, read_manifest, write_manifest
+from emd_core.masks import Mask, mask_from_difference, mask_from_patch, pack
+from emd_core.parallel import in_order
+from emd_core.store import open_rows
+from emd_core.video import BrokenVideo, RgbReader, decode
 
-Row = dict[Hashable, Any]
-NO_MASK = "no_mask"
 Found = list[Mask | str]  # per crop its mask, or the reason why there is none
 
 
@@ -33,6 +34,7 @@ class GenerateMasks(Config):
     threshold: int = Field(ge=0, le=254, description="source video: grey level above which a mask pixel counts.")
     min_difference: int = Field(ge=0, le=254, description="source difference: grey levels above which pixels differ.")
     max_bad_share: float = Field(ge=0, le=1, description="Share of fakes without any mask that is tolerated.")
+    workers: int = Field(ge=1, description="Processes; each makes the masks of one group of videos at a time.")
 
 
 def generate_masks(cfg: GenerateMasks, *, dataset: In, faces: In, masks: Out) -> None:
@@ -42,26 +44,34 @@ def generate_masks(cfg: GenerateMasks, *, dataset: In, faces: In, masks: Out) ->
     one bit per pixel (N, size, ceil(size / 8)) uint8 (`emd_core.masks.unpack`); an original's are all zero. A crop
     whose mask cannot be told gets status "no_mask" and a zero mask, so that crops and masks stay aligned.
     With source none every mask is zero and every `mask_share` NaN: unknown, which is no fault of a crop.
+    A killed run goes on with the videos not yet done.
     """
     listed = read_manifest(faces, FACES)
     size = _crop_size(faces, listed.table)
-    rows: list[Row] = []
-    with atomic_dir(masks) as work:
-        with RowFiles(work, (size, -(-size // 8))) as packed:
-            for _, group in tqdm(listed.table.groupby(["quality", "target"], sort=False), "videos"):
-                rows += mask_group(cfg, group, dataset, faces, size, packed)
-        table = pd.DataFrame(rows)
+    make = partial(mask_group, cfg=cfg, dataset=dataset, faces=faces, size=size)
+    groups = [group for _, group in listed.table.groupby(["quality", "target"], sort=False)]
+    key = digest([cfg.model_dump(mode="json", exclude={"workers", "max_bad_share"}), listed.id])
+    with resumable_dir(masks, key, state=[PARTS]) as work:
+        with GrowingTable(work, MASKS, (size, -(-size // 8))) as grown:
+            done = grown.items
+            with tqdm(desc="videos", total=listed.table["video"].nunique(), unit="video") as bar:
+                bar.update(sum(group["video"].nunique() for group in groups[:done]))
+                for group, masked in zip(groups[done:], in_order(make, groups[done:], cfg.workers), strict=True):
+                    grown.add(masked)
+                    bar.update(group["video"].nunique())
+            table = grown.table()
+        if not table[["file", "row"]].equals(listed.table[["file", "row"]]):
+            raise UserError(f"{faces} is out of order; make it anew with crop_faces.")
         fakes = table[table["status"].isin([OK, NO_MASK]) & (table["label"] == 1)].groupby("video", sort=False)
         maskless = {str(video): str(f["reason"].iat[0]) for video, f in fakes if (f["status"] == NO_MASK).all()}
         limit_bad_videos("generate_masks", maskless, len(fakes), cfg.max_bad_share)
         write_manifest(work, table, MASKS, {"faces": listed})
 
 
-def mask_group(
-    cfg: GenerateMasks, group: pd.DataFrame, dataset: Path, faces: Path, size: int, packed: RowFiles
-) -> list[Row]:
+def mask_group(group: pd.DataFrame, *, cfg: GenerateMasks, dataset: Path, faces: Path, size: int) -> Grown:
     """Mask the crops of an original and its fakes; the rows of MASKS, in the order of `group`."""
     rows: list[Row] = []
+    packed: dict[str, list[NDArray[np.uint8]]] = {}
     known = cfg.source != "none"
     originals: dict[tuple[int, Square], Row] = {}
     for _, table in group.groupby("video", sort=False):
@@ -84,10 +94,11 @@ def mask_group(
                 mask = "its mask is empty inside the crop"
             problem: Row = {"status": NO_MASK, "reason": mask} if isinstance(mask, str) else {}
             stored = np.zeros((size, size), dtype=bool) if isinstance(mask, str) else mask
-            if packed.append(row["file"], pack(stored)) != row["row"]:
-                raise UserError(f"{faces} is out of order at {row['video']}; make it anew with crop_faces.")
-            rows.append({**row, **problem, "mask_share": float(stored.mean()) if known else np.nan})
-    return rows
+            masked = packed.setdefault(row["file"], [])
+            share = float(stored.mean()) if known else np.nan
+            rows.append({**row, **problem, "row": len(masked), "mask_share": share})
+            masked.append(pack(stored))
+    return Grown(rows, {file: np.stack(masks) for file, masks in packed.items()})
 
 
 def from_video(crops: list[Row], dataset: Path, mask_path: str, size: int, threshold: int) -> Found:
@@ -97,11 +108,13 @@ def from_video(crops: list[Row], dataset: Path, mask_path: str, size: int, thres
     found: Found = []
     reason = ""
     try:
-        for row, frame in zip(crops, read_frames(dataset / mask_path, [row["frame"] for row in crops]), strict=True):
-            if frame.shape[:2] == (row["height"], row["width"]):
-                found.append(mask_from_frame(frame, _square(row), size, threshold))
+        reader, room = RgbReader(), max((row["side"] for row in crops), default=0)
+        for row, frame in zip(crops, decode(dataset / mask_path, [row["frame"] for row in crops]), strict=True):
+            if (frame.width, frame.height) == (row["width"], row["height"]):
+                patch = reader.part(frame, *_square(row), room)
+                found.append(mask_from_patch(patch, size, threshold))
             else:
-                found.append(f"its mask video has another frame size ({frame.shape[1]} x {frame.shape[0]})")
+                found.append(f"its mask video has another frame size ({frame.width} x {frame.height})")
     except BrokenVideo as broken:
         reason = f"its mask video is broken: {broken}"
     return found + [reason] * (len(crops) - len(found))

@@ -11,10 +11,9 @@ from emd_core.atomic import atomic_dir
 from emd_core.config import Config
 from emd_core.datasets import dfdc, faceforensics
 from emd_core.limits import limit_bad_videos
-from emd_core.manifest import OK, VIDEOS, write_manifest
-from emd_core.video import BrokenVideo, count_frames
+from emd_core.manifest import OK, UNREADABLE, VIDEOS, write_manifest
+from emd_core.video import BrokenVideo, check_opens
 
-UNREADABLE = "unreadable"
 LAYOUTS = {"faceforensics": faceforensics.list_videos, "dfdc": dfdc.list_videos}
 
 
@@ -28,9 +27,9 @@ class Ingest(Config):
 
 
 def ingest(cfg: Ingest, *, dataset: In, videos: Out) -> None:
-    """List the videos that the dataset's own files name and check that each can be read.
+    """List the videos that the dataset's own files name and check that each opens.
 
-    Writes the VIDEOS table. A video that is not there, or not readable to its end, is a row with status "missing" or
+    Writes the VIDEOS table. A video that is not there, or does not open, is a row with status "missing" or
     "unreadable" and the reason.
     """
     table = LAYOUTS[cfg.dataset](dataset, cfg.methods, cfg.qualities)
@@ -48,9 +47,9 @@ def ingest(cfg: Ingest, *, dataset: In, videos: Out) -> None:
 
 
 def _problem(path: Path) -> str:
-    """Why the video cannot be used, "" where it can. Reads the whole file but decodes nothing."""
+    """Why the video cannot be used, "" where it opens; whether it is whole, extract_frames tells."""
     try:
-        count_frames(path)
+        check_opens(path)
     except BrokenVideo as broken:
         return str(broken)
     return ""

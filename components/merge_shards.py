@@ -1,14 +1,12 @@
 """Join the crops and masks of several shards into one data set."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from components import Ins, Out
-from emd_core.atomic import atomic_dir
+from emd_core.atomic import atomic_dir, link_or_copy
 from emd_core.config import Config
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, OK, Manifest, read_manifest, require_made_from, write_manifest
@@ -61,10 +59,7 @@ def join(folders: list[Path], tables: list[pd.DataFrame], out: Path) -> pd.DataF
     for number, (folder, table) in enumerate(zip(folders, tables, strict=True), start=1):
         (out / str(number)).mkdir()
         for file in tqdm(sorted(table.loc[table["status"] == OK, "file"].unique()), f"shard {number}"):
-            try:
-                os.link(folder / file, out / str(number) / file)
-            except OSError:  # another file system
-                shutil.copyfile(folder / file, out / str(number) / file)
+            link_or_copy(folder / file, out / str(number) / file)
     named = [
         t.assign(file=t["file"].where(t["file"] == "", f"{n}/" + t["file"])) for n, t in enumerate(tables, start=1)
     ]

@@ -26,14 +26,14 @@ def atomic_dir(out: Path) -> Iterator[Path]:
 def resumable_dir(out: Path, key: str, *, state: Sequence[str]) -> Iterator[Path]:
     """Yield a working folder that outlives a killed run, and copy it to `out` when the block ends without error.
 
-    The next run goes on in it if its `key` is the same, and starts it anew if not. Names in `state` are what only a
-    run that goes on needs; they stay until `out` is in its place, and are no part of it.
+    The next run goes on in it if its `key` is the same, and starts it anew if not. Names (or patterns) in `state` are
+    what only a run that goes on needs; they stay until `out` is in its place, and are no part of it.
 
-    The working folder is `.<name>.partial` beside `out`, or `$EMD_CHECKPOINTS/<run>/<name>.partial` where that
+    The working folder is `.<name>.partial` beside `out`, or `$EMD_CHECKPOINTS/<run>/<name>-<key>.partial` where that
     variable is set (a folder that outlives the machine, such as a mounted volume); <run> is $EMD_PIPELINE_RUN, or
-    "run" without it. Trainings that share a volume at the same time need different names of the run.
+    "run" without it. So the shards of one run do not meet there; equal work at the same time needs another run's name.
     """
-    work = _working_folder(out)
+    work = _working_folder(out, key)
     key_file = work / ".resume-key"
     if not key_file.exists() or key_file.read_text() != key:
         _anew(work)
@@ -41,7 +41,8 @@ def resumable_dir(out: Path, key: str, *, state: Sequence[str]) -> Iterator[Path
     yield work
     whole = out.with_name(f".{out.name}.whole.partial")
     shutil.rmtree(whole, ignore_errors=True)
-    shutil.copytree(work, whole, ignore=shutil.ignore_patterns(key_file.name, "*.partial", *state))
+    ignored = shutil.ignore_patterns(key_file.name, "*.partial", *state)
+    shutil.copytree(work, whole, ignore=ignored, copy_function=link_or_copy)
     _replace(out, whole)
     key_file.unlink()  # first: half of a folder must not be gone on with
     shutil.rmtree(work)
@@ -59,11 +60,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _working_folder(out: Path) -> Path:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """A hard link, or a copy where the file systems differ; for files that nobody changes in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _working_folder(out: Path, key: str) -> Path:
     checkpoints = os.environ.get("EMD_CHECKPOINTS")
     if not checkpoints:
         return out.with_name(f".{out.name}.partial")
-    return Path(checkpoints) / (os.environ.get("EMD_PIPELINE_RUN") or "run") / f"{out.name}.partial"
+    return Path(checkpoints) / (os.environ.get("EMD_PIPELINE_RUN") or "run") / f"{out.name}-{key}.partial"
 
 
 def _anew(folder: Path) -> Path:

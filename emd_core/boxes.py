@@ -7,11 +7,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 # Two boxes are the same face when their centres lie closer than this many sides of the larger box, and their sides
 # differ by less than this factor. Both are generous, as picked frames can be a second apart.
 MAX_MOVE = 1.0
 MAX_ZOOM = 2.0
+FAR = 1e3  # more than the moves of all pairs together
 
 
 class Detection(NamedTuple):
@@ -50,15 +52,16 @@ def choose_face(detections: Sequence[Sequence[Detection]]) -> list[Detection | N
     """
     tracks: list[dict[int, Detection]] = []  # each: frame number -> detection
     for frame, faces in enumerate(detections):
-        open_tracks = {i: track[max(track)] for i, track in enumerate(tracks)}
-        pairs = [(_move(last, face), i, j) for i, last in open_tracks.items() for j, face in enumerate(faces)]
-        free = set(range(len(faces)))
-        for move, i, j in sorted(pairs):  # the closest first
-            if move < MAX_MOVE and i in open_tracks and j in free:
+        moves = np.array([[_move(track[max(track)], face) for face in faces] for track in tracks])
+        # As many faces as possible go on with a track, at the least sum of moves: were the closest pair taken first,
+        # two faces that move side by side could change places.
+        near = np.where(moves < MAX_MOVE, moves, FAR).reshape(len(tracks), len(faces))
+        taken = set()
+        for i, j in zip(*linear_sum_assignment(near), strict=True):
+            if near[i, j] < FAR:
                 tracks[i][frame] = faces[j]
-                del open_tracks[i]
-                free.remove(j)
-        tracks.extend({frame: faces[j]} for j in sorted(free))
+                taken.add(j)
+        tracks.extend({frame: face} for j, face in enumerate(faces) if j not in taken)
     largest = max(tracks, key=lambda track: sum(face.side for face in track.values()), default={})
     return [largest.get(frame) for frame in range(len(detections))]
 
@@ -76,18 +79,32 @@ def crop_square(face: Detection, width: int, height: int, scale: float) -> Squar
     return Square(x, y, max(1, min(side, width - x, height - y)))
 
 
-def cut(image: NDArray[np.uint8], square: Square, size: int) -> NDArray[np.uint8]:
-    """The square of an HW or HWC image, resized to `size` pixels.
+def resize(patch: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A square image (HWC uint8) resized to `size` pixels, in memory of its own.
 
     Shrinking averages areas, as any other filter of cv2 aliases, and aliasing looks like a manipulation trace.
     Enlarging is cubic, which keeps more of the high frequencies than linear.
     """
-    x, y, side = square
-    patch = image[y : y + side, x : x + side]
+    side = patch.shape[0]
     if side == size:
-        return np.ascontiguousarray(patch)
+        return np.array(patch)
     method = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(patch, (size, size), interpolation=method), dtype=np.uint8)
+
+
+def cut(image: NDArray[np.uint8], square: Square, size: int) -> NDArray[np.uint8]:
+    """The square of an HWC image, resized to `size` pixels."""
+    x, y, side = square
+    return resize(image[y : y + side, x : x + side], size)
+
+
+def detections(found: NDArray[np.floating], frame: NDArray[np.uint8], min_face: float) -> list[Detection]:
+    """Faces from rows of x1, y1, x2, y2, score: clipped to the frame, without those smaller than `min_face` px."""
+    height, width = frame.shape[:2]
+    found = found.astype(np.float64)
+    corners = np.clip(found[:, :4], 0, [width, height, width, height])
+    large = (corners[:, 2:] - corners[:, :2]).min(axis=1, initial=np.inf) >= min_face
+    return [Detection(*row) for row in np.column_stack([corners, found[:, 4]])[large].tolist()]
 
 
 def _move(a: Detection, b: Detection) -> float:

@@ -19,6 +19,10 @@ from emd_core.errors import UserError
 
 OK = "ok"
 ORIGINAL = "original"  # the method of a video that was not manipulated
+# Statuses of rows that cannot be used.
+UNREADABLE = "unreadable"
+NO_FACE = "no_face"
+NO_MASK = "no_mask"
 
 VIDEOS = pa.schema(
     [
@@ -35,23 +39,25 @@ VIDEOS = pa.schema(
         ("reason", pa.string()),  # one sentence where status is not ok
     ]
 )
-# One row per picked frame; a broken video has a single row with frame -1.
+# One row per video: which of its frames are used. Their pixels are not stored but decoded where they are cropped.
 FRAMES = pa.schema(
     [
         *VIDEOS,
-        ("frame", pa.int32()),  # index in the source video
-        ("file", pa.string()),  # file in this folder that holds the frame
-        ("row", pa.int32()),  # position in that file; -1 where status is not ok
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("crc32", pa.int64()),  # of the stored pixels
+        ("n_frames", pa.int32()),  # of the whole video; 0 where it cannot be used
+        ("frames", pa.list_(pa.int32())),  # indices of the picked ones, ascending
     ]
 )
-# `file` and `row` now mean the crop, crc32 is the crop's; the box is in pixels of the source frame.
+# One row per picked frame; a broken video has a single row with frame -1.
 FACES = pa.schema(
     [
-        *FRAMES,
-        ("x", pa.int32()),
+        *VIDEOS,
+        ("frame", pa.int32()),  # index in the source video
+        ("width", pa.int32()),  # of the source frame, px
+        ("height", pa.int32()),
+        ("file", pa.string()),  # file in this folder that holds the crop
+        ("row", pa.int32()),  # position in that file; -1 where status is not ok
+        ("crc32", pa.int64()),  # of the crop's pixels
+        ("x", pa.int32()),  # the square that was cut, in pixels of the source frame
         ("y", pa.int32()),
         ("side", pa.int32()),
         ("score", pa.float32()),  # the detector's confidence in [0, 1]
@@ -76,7 +82,9 @@ class Manifest:
 def write_manifest(folder: Path, table: pd.DataFrame, schema: pa.Schema, made_from: Mapping[str, Manifest]) -> None:
     """Write `manifest.parquet` into `folder`; the columns must be exactly those of `schema`."""
     parents = {port: parent.id for port, parent in made_from.items()}
-    rows = pd.util.hash_pandas_object(table[schema.names], index=False).tolist()
+    lists = [field.name for field in schema if pa.types.is_list(field.type)]
+    hashable = table[schema.names].assign(**{name: table[name].map(tuple) for name in lists})
+    rows = pd.util.hash_pandas_object(hashable, index=False).tolist()
     identity = {"id": digest([rows, parents]), "made_from": parents}
     data = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
     pq.write_table(data.replace_schema_metadata({"emd": json.dumps(identity)}), folder / "manifest.parquet")

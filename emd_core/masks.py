@@ -4,8 +4,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emd_core.boxes import Square
-
 Mask = NDArray[np.bool_]
 
 
@@ -19,22 +17,20 @@ def unpack(packed: NDArray[np.uint8], width: int) -> Mask:
     return np.unpackbits(packed, axis=-1, count=width).astype(bool)
 
 
-def mask_from_frame(frame: NDArray[np.uint8], square: Square, size: int, threshold: int) -> Mask:
-    """The mask of a crop, from a frame of FaceForensics++'s mask video.
+def mask_from_patch(patch: NDArray[np.uint8], size: int, threshold: int) -> Mask:
+    """The mask of a crop, from the same square of a frame of FaceForensics++'s mask video.
 
-    The frame is binarised before it is resized: Face2Face and NeuralTextures masks are grey renders of the face whose
+    It is binarised before it is resized: Face2Face and NeuralTextures masks are grey renders of the face whose
     darkest parts are near 25 of 255, so averaging grey levels first would erode their edges. A pixel of the result
     is manipulated where at least half of the area that it covers is.
 
     Args:
-        frame: HWC uint8 RGB, [0, 255], aligned with the frame that the crop was cut from.
-        square: the crop's square in pixels of the frame.
+        patch: a square, HWC uint8 RGB, [0, 255].
         size: side of the crop in pixels.
         threshold: grey level above which a pixel counts; about 10, as H.264 leaves noise of some levels in the black.
     """
-    x, y, side = square
-    on = (frame[y : y + side, x : x + side].max(axis=2) > threshold).astype(np.float32)
-    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    on = (patch.max(axis=2) > threshold).astype(np.float32)
+    method = cv2.INTER_AREA if patch.shape[0] > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(on, (size, size), interpolation=method) >= 0.5)
 
 

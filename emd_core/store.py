@@ -1,5 +1,8 @@
 """Many equal rows in one .npy file, which `np.load(path, mmap_mode="r")` opens anywhere."""
 
+import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -15,19 +18,28 @@ class RowWriter:
     NumPy pads its header so that the first axis can grow in place; the true length is written on closing.
     """
 
-    def __init__(self, path: Path, row_shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, row_shape: tuple[int, ...], length: int = 0) -> None:
+        """Make the file, or go on behind its first `length` rows; what follows them is dropped."""
         self.row_shape = row_shape
-        self.length = 0
-        self._file = path.open("xb")
+        self.length = length
+        self._file = path.open("r+b" if length else "wb")
         self._write_header()
+        self._file.truncate(self._file.tell() + length * math.prod(row_shape))
+        self._file.seek(0, os.SEEK_END)
 
-    def append(self, row: NDArray[np.uint8]) -> int:
-        """Write one row and return its index."""
-        if row.shape != self.row_shape or row.dtype != np.uint8:
-            raise ValueError(f"{self._file.name}: a row is {self.row_shape} uint8, got {row.shape} {row.dtype}")
-        self._file.write(np.ascontiguousarray(row).data)
-        self.length += 1
-        return self.length - 1
+    def extend(self, rows: NDArray[np.uint8]) -> int:
+        """Write rows; the index of the first."""
+        if rows.shape[1:] != self.row_shape or rows.dtype != np.uint8:
+            raise ValueError(f"{self._file.name}: a row is {self.row_shape} uint8, got {rows.shape[1:]} {rows.dtype}")
+        first = self.length
+        self._file.write(np.ascontiguousarray(rows).data)
+        self.length += len(rows)
+        return first
+
+    def sync(self) -> None:
+        """All rows are on the disk when this returns."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.seek(0)
@@ -42,16 +54,23 @@ class RowWriter:
 class RowFiles:
     """The .npy files of one folder, all with rows of one shape; each is made with its first row."""
 
-    def __init__(self, folder: Path, row_shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, row_shape: tuple[int, ...], lengths: Mapping[str, int] | None = None) -> None:
+        """Go on in files that have `lengths` good rows; others are new."""
         self.folder = folder
         self.row_shape = row_shape
-        self._writers: dict[str, RowWriter] = {}
+        self._writers = {name: RowWriter(folder / name, row_shape, length) for name, length in (lengths or {}).items()}
 
-    def append(self, file: str, row: NDArray[np.uint8]) -> int:
-        """Write one row to the end of `file` and return its index in it."""
+    def extend(self, file: str, rows: NDArray[np.uint8]) -> int:
+        """Write rows to the end of `file`; the index of the first in it."""
         if file not in self._writers:
             self._writers[file] = RowWriter(self.folder / file, self.row_shape)
-        return self._writers[file].append(row)
+        return self._writers[file].extend(rows)
+
+    def sync(self) -> dict[str, int]:
+        """Put all rows on the disk; the lengths of the files."""
+        for writer in self._writers.values():
+            writer.sync()
+        return {name: writer.length for name, writer in self._writers.items()}
 
     def __enter__(self) -> Self:
         return self

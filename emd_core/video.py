@@ -1,21 +1,35 @@
-"""Videos in and out, bit for bit.
+"""Videos as frames, decoding and converting no more than is asked for.
 
-Frames are stored as they leave the decoder: one FFV1 file per video in the source's own pixel format, every frame
-a key frame. RGB is made on reading, by the same conversion as from the source, so it is identical to the last bit.
-`benchmarks/containers.py` holds the measurement behind this choice.
+FaceForensics++ is H.264 with a key frame every 250 frames: what a picked frame needs is decoded in one pass, frames
+that no other frame refers to are skipped, and nothing after the last picked one of a key frame's stretch is read.
+`make bench-data` measures it; tests hold the picked frames against a full decode, bit for bit.
 """
 
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
+
+HELD_BYTES = 512 * 2**20  # of the picked frames of one video that may stay in memory
+# Pixels per chroma sample, across and down, of the formats whose planes can be cut before they are converted.
+CHROMA = {"yuv444p": (1, 1), "yuvj444p": (1, 1), "yuv422p": (2, 1), "yuv420p": (2, 2), "yuvj420p": (2, 2)}
 
 
 class BrokenVideo(Exception):
     """A video that cannot be used; the message is the reason that its row carries."""
+
+
+def check_opens(path: Path) -> None:
+    """Read a file's header. Raises BrokenVideo: the file is gone, empty, no video, or has no video stream."""
+    _require_content(path)
+    try:
+        with av.open(str(path)) as container:
+            _video_stream(container)
+    except av.FFmpegError as error:
+        raise BrokenVideo(f"no readable video ({error.strerror})") from None
 
 
 def count_frames(path: Path) -> int:
@@ -24,8 +38,7 @@ def count_frames(path: Path) -> int:
     Raises:
         BrokenVideo: the file is empty, no video, without a video stream, or cut off.
     """
-    if path.stat().st_size == 0:
-        raise BrokenVideo("the file is empty")
+    _require_content(path)
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container)
@@ -33,7 +46,7 @@ def count_frames(path: Path) -> int:
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise BrokenVideo(f"the file is cut off in frame {n} of {stream.frames or 'an unknown number'}")
-                n += packet.size > 0
+                n += _is_shown(packet)
     except av.FFmpegError as error:
         raise BrokenVideo(f"no readable video ({error.strerror})") from None
     if n == 0:
@@ -51,66 +64,195 @@ def pick_frames(n_frames: int, n: int) -> list[int]:
 def decode(path: Path, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
     """The frames with the `wanted` indices (0 = first shown), in order, as the decoder gives them.
 
-    One sequential pass that ends with the last wanted frame: seeking to each frame is several times slower, as it
-    decodes from the previous key frame (250 frames apart in FaceForensics++) again and again.
+    One thread: parallel over videos scales better than threads within one.
 
     Raises:
         BrokenVideo: the video cannot be decoded as far as the last wanted frame, or its size changes.
     """
-    chosen = set(wanted)
-    last = max(chosen, default=-1)
-    size: tuple[int, int] | None = None
-    index = -1
-    if not chosen:
+    indices = sorted(set(wanted))
+    if not indices:
         return
+    _require_content(path)
+    size: tuple[int, int] | None = None
+    done = 0
     try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container)
-            stream.thread_count = 1  # parallel over videos, which scales better than threads within one
-            for index, frame in enumerate(container.decode(stream)):
-                if index in chosen:
-                    size = size or (frame.width, frame.height)
-                    if (frame.width, frame.height) != size:
-                        raise BrokenVideo(f"its frame size changes from {size} to {(frame.width, frame.height)}")
-                    yield frame
-                if index == last:
-                    return
+        for index, frame in _decode(path, indices):
+            size = size or (frame.width, frame.height)
+            if (frame.width, frame.height) != size:
+                raise BrokenVideo(f"its frame size changes from {size} to {(frame.width, frame.height)}")
+            if frame.is_corrupt:
+                raise BrokenVideo(f"frame {index} is damaged")
+            yield frame
+            done += 1
     except av.FFmpegError as error:
-        raise BrokenVideo(f"frame {index + 1} cannot be decoded ({error.strerror})") from None
+        raise BrokenVideo(f"frame {indices[done]} cannot be decoded ({error.strerror})") from None
+
+
+def _decode(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The wanted frames with their indices: by the short way as far as it leads, the rest by a full pass."""
+    done = 0
+    with av.open(str(path)) as container:
+        stream = _video_stream(container)
+        stream.thread_count = 1
+        packets = _read_packets(container, stream) if path.stat().st_size <= HELD_BYTES else []
+        times = frame_times(packets, stream.codec_context)
+        if wanted[-1] < len(times):
+            picked = [times[i] for i in wanted]
+            for frame in _decode_stretches(stream.codec_context, packets, picked):
+                if frame.pts != picked[done]:
+                    break  # the stream is not what its packets said
+                yield wanted[done], frame
+                done += 1
+    if done < len(wanted):
+        yield from _decode_all(path, set(wanted[done:]))
+
+
+def frame_times(packets: Sequence[av.Packet], codec: av.CodecContext) -> list[int]:
+    """Presentation times of the frames, ascending; empty where only a full pass is sure to give the right frames.
+
+    That is: another codec than H.264, times that are missing or not unique, no clean start.
+    """
+    times = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
+    sound = len(set(times)) == len(packets) > 0
+    return sorted(times) if sound and codec.name == "h264" and is_refresh(packets[0], codec) else []
+
+
+def _decode_stretches(
+    decoder: av.VideoCodecContext, packets: Sequence[av.Packet], picked: Sequence[int]
+) -> Iterator[av.VideoFrame]:
+    """The frames of the `picked` times.
+
+    A stretch goes from one instantaneous refresh (IDR) to the next; no frame refers to anything outside its stretch
+    (other key frames promise less). Each is decoded as far as its last picked frame, if it has any.
+    """
+    wanted = set(picked)
+    stretch: list[av.Packet] = []
+    for packet in [*packets, None]:
+        if packet is not None and not is_refresh(packet, decoder):
+            stretch.append(packet)
+            continue
+        last = max((i for i, p in enumerate(stretch) if p.pts in wanted), default=None)
+        if last is not None:
+            for one in stretch[: last + 1]:
+                # A frame that no other refers to need not be decoded unless it is wanted itself.
+                decoder.skip_frame = "DEFAULT" if one.pts in wanted else "NONREF"
+                yield from (frame for frame in decoder.decode(one) if frame.pts in wanted)
+            yield from (frame for frame in decoder.decode(None) if frame.pts in wanted)
+            decoder.flush_buffers()
+        stretch = [] if packet is None else [packet]
+
+
+def is_refresh(packet: av.Packet, codec: av.CodecContext) -> bool:
+    """Whether an H.264 packet holds a slice of an instantaneous refresh (unit type 5)."""
+    if not packet.is_keyframe:
+        return False
+    data, header = bytes(packet), codec.extradata
+    if not header or header[0] != 1:  # units follow start codes (Annex B)
+        return any(unit[:1] and unit[0] & 0x1F == 5 for unit in data.split(b"\x00\x00\x01")[1:])
+    at, length = 0, (header[4] & 3) + 1  # MP4's avcC: units follow their length, in so many bytes
+    while at + length < len(data):
+        if data[at + length] & 0x1F == 5:
+            return True
+        at += length + int.from_bytes(data[at : at + length], "big")
+    return False
+
+
+def _decode_all(path: Path, wanted: set[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    last, index = max(wanted), -1
+    with av.open(str(path)) as container:
+        stream = _video_stream(container)
+        stream.thread_count = 1
+        for index, frame in enumerate(container.decode(stream)):
+            if index in wanted:
+                yield index, frame
+            if index == last:
+                return
     raise BrokenVideo(f"it ends after {index + 1} frames, frame {last} was wanted")
 
 
-def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """HWC uint8 RGB, [0, 255]."""
-    return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+class PickedFrames:
+    """The picked frames of a video, to be gone through more than once.
+
+    They are held in memory where they fit into HELD_BYTES, and decoded anew each time where not. Raises like `decode`.
+
+    Attributes:
+        size: width and height of the frames, px.
+    """
+
+    def __init__(self, path: Path, picked: Sequence[int]) -> None:
+        self.path, self.picked = path, picked
+        frames = decode(path, picked)
+        first = next(frames)
+        self.size = (first.width, first.height)
+        fits = sum(plane.buffer_size for plane in first.planes) * len(picked) <= HELD_BYTES
+        self._held = [first, *frames] if fits else None
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        return decode(self.path, self.picked) if self._held is None else iter(self._held)
+
+
+class RgbReader:
+    """Frames of one video to HWC uint8 RGB, [0, 255]; swscale's set-up, as dear as a conversion, is kept between."""
+
+    def __init__(self) -> None:
+        self._whole, self._part, self._reduced = VideoReformatter(), VideoReformatter(), VideoReformatter()
+
+    def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        return np.asarray(self._whole.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
+
+    def reduced(self, frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+        """The frame shrunk to width x height by averaging areas."""
+        small = self._reduced.reformat(frame, width, height, "rgb24", interpolation=Interpolation.AREA)
+        return np.asarray(small.to_ndarray(), dtype=np.uint8)
+
+    def part(self, frame: av.VideoFrame, x: int, y: int, side: int, room: int) -> NDArray[np.uint8]:
+        """The square of `side` px at (x, y): the very pixels of `whole`, without converting most of the others.
+
+        `room` px is the largest side that will be asked for, so that one set-up serves the whole video.
+        """
+        across, down = CHROMA.get(frame.format.name, (0, 0))
+        room += 2 + room % 2  # even, and two more as the corner is moved to a whole chroma sample
+        if not across or frame.width % across or frame.height % down or room > min(frame.width, frame.height):
+            return self.whole(frame)[y : y + side, x : x + side]
+        left = min(x, frame.width - room) // across * across
+        top = min(y, frame.height - room) // down * down
+        part = av.VideoFrame(room, room, frame.format.name)
+        part.colorspace, part.color_range = frame.colorspace, frame.color_range
+        for i, (source, target) in enumerate(zip(frame.planes, part.planes, strict=True)):
+            w, h = (across, down) if i else (1, 1)
+            rows, columns = slice(top // h, (top + room) // h), slice(left // w, (left + room) // w)
+            _pixels(target)[:, : room // w] = _pixels(source)[rows, columns]
+        rgb = self._part.reformat(part, format="rgb24").to_ndarray()
+        return np.asarray(rgb[y - top : y - top + side, x - left : x - left + side], dtype=np.uint8)
 
 
 def read_frames(path: Path, wanted: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
     """The `wanted` frames of a video in order, each HWC uint8 RGB, [0, 255]. Raises like `decode`."""
+    reader = RgbReader()
     for frame in decode(path, wanted):
-        yield to_rgb(frame)
+        yield reader.whole(frame)
 
 
-def write_frames(path: Path, frames: Iterable[av.VideoFrame]) -> None:
-    """Store decoded frames without loss; `read_frames(path, …)` gives the RGB that the frames themselves give."""
-    formats = {f.name for f in av.Codec("ffv1", "w").video_formats or ()}
-    # bitexact: no random id and no date in the file, so that equal frames give equal bytes.
-    with av.open(str(path), "w", format="matroska", options={"fflags": "bitexact"}) as container:
-        stream = None
-        for index, frame in enumerate(frames):
-            if frame.format.name not in formats:
-                frame = frame.reformat(format="rgb24").reformat(format="bgr0")
-            if stream is None:
-                stream = container.add_stream("ffv1", rate=25, options={"level": "3", "g": "1", "slicecrc": "1"})
-                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
-                stream.thread_count = 1
-                # Without these two the reader would convert to RGB by another matrix.
-                stream.codec_context.colorspace = frame.colorspace
-                stream.codec_context.color_range = frame.color_range
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        if stream is not None:
-            container.mux(stream.encode())
+def _pixels(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
+    """A plane's samples, its padding included, without copying."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+
+
+def _require_content(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BrokenVideo(f"the file cannot be opened ({error.strerror})") from None
+    if size == 0:
+        raise BrokenVideo("the file is empty")
+
+
+def _read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> list[av.Packet]:
+    return [packet for packet in container.demux(stream) if packet.size]
+
+
+def _is_shown(packet: av.Packet) -> bool:
+    return packet.size > 0 and not packet.is_discard
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream:

@@ -10,7 +10,7 @@ from kfp import compiler, dsl
 from pipelines import tasks
 from pipelines.cluster import HOUR, Cluster, give_secret, mount_volume, place, pool_parameters
 
-ON_VOLUME = {"fetch_data", "ingest", "extract_frames", "generate_masks", "train_fer", "train_emd"}
+ON_VOLUME = {"fetch_data", "ingest", "extract_frames", "crop_faces", "generate_masks", "train_fer", "train_emd"}
 TRACKED = {"validate_data", "train_fer", "train_emd", "evaluate", "gate", "promote", "report"}
 # What these do depends on more than their inputs: the volume, the registry.
 NOT_CACHED = {"fetch_data", "promote", "report", "notify"}
@@ -90,7 +90,7 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
             videos = task(tasks.ingest, revision=data_revision).after(fetched).outputs["videos"]
             with dsl.ParallelFor(shards, name="shards", parallelism=cluster.parallel_shards) as shard:
                 extracted = task(tasks.extract_frames, revision=data_revision, shard=shard, videos=videos)
-                cropped = task(tasks.crop_faces, frames=extracted.outputs["frames"])
+                cropped = task(tasks.crop_faces, revision=data_revision, frames=extracted.outputs["frames"])
                 masked = task(tasks.generate_masks, revision=data_revision, faces=cropped.outputs["faces"])
             merged = task(
                 tasks.merge_shards,

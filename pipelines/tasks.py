@@ -63,8 +63,9 @@ def extract_frames(
 
 
 @dsl.container_component
-def crop_faces(cfg: str, frames: Input[Dataset], faces: Output[Dataset]) -> dsl.ContainerSpec:
-    return _run("crop_faces", "--section", cfg, "--frames", frames.path, "--faces", faces.path)
+def crop_faces(cfg: str, revision: str, frames: Input[Dataset], faces: Output[Dataset]) -> dsl.ContainerSpec:
+    dataset = _on_volume(revision, "dataset")
+    return _run("crop_faces", "--section", cfg, "--dataset", dataset, "--frames", frames.path, "--faces", faces.path)
 
 
 @dsl.container_component

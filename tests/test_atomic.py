@@ -73,7 +73,7 @@ def test_state_is_kept_on_the_volume_of_the_run(tmp_path: Path, monkeypatch: pyt
     volume = tmp_path / "volume"
     monkeypatch.setenv("EMD_CHECKPOINTS", str(volume))
     killed(tmp_path / "pod-1/model", "of no named run", key="a")
-    assert names(volume / "run/model.partial") == [".resume-key", "of no named run", "state"]
+    assert names(volume / "run/model-a.partial") == [".resume-key", "of no named run", "state"]
     monkeypatch.setenv("EMD_PIPELINE_RUN", "run-7")
     killed(tmp_path / "pod-2/model", "first", key="a")
     write(tmp_path / "pod-3/model", "second", key="a")
@@ -84,7 +84,7 @@ def test_state_is_kept_on_the_volume_of_the_run(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("volume", [True, False], ids=["on a volume", "beside the output"])
-@pytest.mark.parametrize("at", ["shutil.copyfile", "emd_core.atomic._replace", "pathlib.Path.unlink"])
+@pytest.mark.parametrize("at", ["os.link", "emd_core.atomic._replace", "pathlib.Path.unlink"])
 def test_nothing_is_lost_between_the_copy_and_the_clean_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, volume: bool
 ) -> None:

@@ -42,7 +42,8 @@ def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
 def test_params(tmp_path: Path, key: str, value: Any, sentence: str) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(PARAMS | {"crop_faces": PARAMS["crop_faces"] | {key: value}}))
-    result = run(*f"components crop_faces --params {params} --frames {tmp_path} --faces {tmp_path}/faces".split())
+    folders = [f"--dataset={tmp_path}", f"--frames={tmp_path}", f"--faces={tmp_path}/faces"]
+    result = run("components", "crop_faces", f"--params={params}", *folders)
     refused(result, sentence)
     assert not (tmp_path / "faces").exists()
 
@@ -94,7 +95,11 @@ def test_missing_weights(tmp_path: Path) -> None:
         )
         assert run("components", stage, *folders, "--section", limit).returncode == 0
     result = run(
-        "components", "crop_faces", "--section", section, f"--frames={ports['frames']}", f"--faces={tmp_path}/f"
+        "components",
+        "crop_faces",
+        f"--section={section}",
+        *(f"--{p}={ports[p]}" for p in ("dataset", "frames")),
+        f"--faces={tmp_path}/f",
     )
     refused(result, "crop_faces.weights: none.pth does not exist")
 

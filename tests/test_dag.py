@@ -212,7 +212,15 @@ def test_a_run_has_a_deadline_and_its_pods_do_not_stay_for_ever(tmp_path: Path) 
 
 def test_the_volume_is_mounted_where_data_or_checkpoints_are(package: tuple[Any, Any]) -> None:
     mounted = {stage for stage, settings in package[1].items() if "pvcMount" in settings}
-    assert mounted == {"fetch_data", "ingest", "extract_frames", "generate_masks", "train_fer", "train_emd"}
+    assert mounted == {
+        "fetch_data",
+        "ingest",
+        "extract_frames",
+        "crop_faces",
+        "generate_masks",
+        "train_fer",
+        "train_emd",
+    }
     executor = read_tasks(package[0]).executors["train_emd"]["container"]
     assert executor["env"] == [{"name": "EMD_CHECKPOINTS", "value": "/data/checkpoints"}]
 

@@ -1,70 +1,86 @@
 """Detectors give boxes in pixels of the frame, and refuse weights that are not theirs."""
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from facenet_pytorch import MTCNN
 from retinaface.predict_single import Model
 
-from emd_core.detectors import MtcnnDetector, RetinaFaceDetector, load_retinaface, make_detector
+from emd_core.boxes import Detection
+from emd_core.detectors import load_retinaface, make_detector
 from emd_core.errors import UserError
+from emd_core.face_search import iou
+from emd_core.mtcnn import MtcnnDetector
+from emd_core.retina_face import RetinaFaceDetector
+from emd_core.sample.scene import Take
 from tests import tiny
 
 
 @pytest.fixture(scope="module")
 def mtcnn() -> MtcnnDetector:
-    return MtcnnDetector(min_face=20, threshold=0.9, device="cpu")
+    return MtcnnDetector(threshold=0.9, device="cpu")
 
 
 def test_mtcnn_finds_a_drawn_face(mtcnn: MtcnnDetector) -> None:
-    [first, none, last] = mtcnn.detect([tiny.face_frames(6)[0], tiny.flat_frames(1)[0], tiny.face_frames(6)[5]])
+    [first, none, last] = mtcnn.detect([tiny.face_frames(6)[0], tiny.flat_frames(1)[0], tiny.face_frames(6)[5]], 20)
     assert (len(first), none, len(last)) == (1, [], 1)
     assert first[0].x1 < 45 < first[0].x2 and first[0].y1 < 48 < first[0].y2
     assert 0.5 * tiny.FACE < first[0].side < 1.1 * tiny.FACE
     assert last[0].x1 - first[0].x1 == pytest.approx(10, abs=5)  # it moved by 5 times 2 px
 
 
+def test_mtcnn_finds_what_its_package_finds() -> None:
+    """The cascade is our own, the networks are facenet-pytorch's: boxes of drawn people overlap by 0.8 and more."""
+    reference = MTCNN(keep_all=True, min_face_size=20, thresholds=[0.6, 0.7, 0.7])
+    frames = [Take(seed=0, number=n, frames=60, width=320, height=240).frame(10 * n) for n in range(6)]
+    for frame, found in zip(frames, MtcnnDetector(0.7, "cpu").detect(frames, 20), strict=True):
+        boxes, scores = reference.detect(frame)
+        assert len(found) == len(boxes) == 1
+        assert iou(found[0], Detection(*boxes[0], scores[0])) > 0.8
+
+
+def test_mtcnn_leaves_out_smaller_faces(mtcnn: MtcnnDetector) -> None:
+    frame = tiny.face_frames(1)[0]
+    [[face]] = mtcnn.detect([frame], 20)
+    assert mtcnn.detect([frame], face.side) == [[]]
+
+
 @pytest.mark.parametrize("shape", [(10, 14, 3), (19, 300, 3)])
 def test_frames_smaller_than_a_face_have_none(mtcnn: MtcnnDetector, shape: tuple[int, int, int]) -> None:
-    assert mtcnn.detect([np.zeros(shape, dtype=np.uint8)] * 2) == [[], []]
-    assert mtcnn.detect([]) == []
+    assert mtcnn.detect([np.zeros(shape, dtype=np.uint8)] * 2, 20) == [[], []]
+    assert mtcnn.detect([], 20) == []
 
 
 @pytest.fixture(scope="module")
-def random_retinaface() -> RetinaFaceDetector:
+def state() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    state = Model(max_size=64, device="cpu").model.state_dict()
-    return RetinaFaceDetector(state, min_face=12, threshold=0.5, device="cpu")
+    return dict(Model(max_size=64, device="cpu").model.state_dict())
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "seen"),
-    [(48, 80, (48, 80)), (700, 350, (640, 320))],
-)
-def test_retinaface_never_enlarges(
-    random_retinaface: RetinaFaceDetector, height: int, width: int, seen: tuple[int, int]
-) -> None:
-    shapes = []
-    network = random_retinaface.model.model
-    hook = network.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape[2:])))
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    [found] = random_retinaface.detect([noise])
-    hook.remove()
-    assert shapes == [seen]
-    # Random weights see faces everywhere, also across the borders.
-    boxes = np.array(found)[:, :4]
-    assert len(found) > 10
-    assert (boxes >= 0).all() and (boxes[:, [0, 2]] <= width).all() and (boxes[:, [1, 3]] <= height).all()
-    assert (boxes[:, 2:] - boxes[:, :2] >= 12).all()
-    assert boxes.max() > 0.8 * max(height, width)  # in pixels of the frame, not of the shrunk one
+def test_retinaface_finds_what_its_package_finds(state: dict[str, torch.Tensor]) -> None:
+    """Random weights see faces everywhere, also across the borders; both must see the same ones."""
+    frames = list(np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3), dtype=np.uint8))
+    reference = Model(max_size=80, device="cpu")
+    reference.load_state_dict(OrderedDict(state))
+    reference.eval()
+    for frame, found in zip(frames, RetinaFaceDetector(state, 0.5, "cpu").detect(frames, 12), strict=True):
+        boxes = np.array(found)[:, :4]
+        assert len(found) > 10 and (boxes >= 0).all()
+        assert (boxes[:, [0, 2]] <= 80).all() and (boxes[:, [1, 3]] <= 48).all()
+        assert (boxes[:, 2:] - boxes[:, :2] >= 12).all()
+        theirs = np.array([f["bbox"] for f in reference.predict_jsons(frame, confidence_threshold=0.5)])
+        theirs = np.clip(theirs, 0, [80, 48, 80, 48])
+        large = (theirs[:, 2:] - theirs[:, :2]).min(axis=1) >= 12
+        np.testing.assert_allclose(sorted(boxes.tolist()), sorted(theirs[large].tolist()), atol=0.02)
 
 
-def test_retinaface_without_a_face_finds_none(
-    random_retinaface: RetinaFaceDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(random_retinaface, "threshold", 1.0)
-    assert random_retinaface.detect(tiny.flat_frames(2)) == [[], []]
+def test_retinaface_without_a_face_finds_none(state: dict[str, torch.Tensor]) -> None:
+    detector = RetinaFaceDetector(state, 1.0, "cpu")
+    assert detector.detect(tiny.flat_frames(2), 12) == [[], []]
+    assert detector.detect([], 12) == []
 
 
 @pytest.mark.parametrize(
@@ -82,9 +98,9 @@ def test_bad_weight_files_are_refused(tmp_path: Path, content: bytes | None, say
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="do not fit RetinaFace-ResNet50"):
-        make_detector("retinaface", min_face=20, threshold=0.9, weights=tmp_path / "other.pt")
+        make_detector("retinaface", threshold=0.9, weights=tmp_path / "other.pt")
 
 
 def test_weights_for_mtcnn_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="set it to null"):
-        make_detector("mtcnn", min_face=20, threshold=0.9, weights=tmp_path / "a.pt")
+        make_detector("mtcnn", threshold=0.9, weights=tmp_path / "a.pt")

@@ -46,11 +46,13 @@ def write_crops(root: Path, splits: tuple[str, ...] = ("val", "test")) -> None:
                     row: dict[str, Any] = {name: "" for name in MASKS.names}
                     row |= {"video": f"{method}/{quality}/{target}", "method": method, "quality": quality}
                     row |= {"label": int(method != "original"), "split": split, "target": target, "status": "ok"}
-                    row |= dict.fromkeys(("width", "height", "crc32", "x", "y", "side", "score"), 0)
+                    row |= dict.fromkeys(
+                        ("width", "height", "crc32", "x", "y", "side", "score", "sharpness", "phash"), 0
+                    )
                     row |= {"frame": number, "mask_share": np.nan if method == "DFDC" else mask.mean()}
                     row["file"] = f"{method}-{quality}.npy"
-                    row["row"] = crops.append(row["file"], rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
-                    masks.append(row["file"], pack(mask))
+                    row["row"] = crops.extend(row["file"], rng.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8))
+                    masks.extend(row["file"], pack(mask)[None])
                     rows.append(row)
     table = pd.DataFrame(rows)
     write_manifest(root / "faces", table, FACES, {})

@@ -16,14 +16,14 @@ from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, read_manifest
 from tests import tiny
 
-MASKING = GenerateMasks(source="video", threshold=10, min_difference=10, max_bad_share=1)
+MASKING = GenerateMasks(source="video", threshold=10, min_difference=10, max_bad_share=1, workers=1)
 KEY = ["video", "frame"]
 
 
 def prepare(dataset: Path, videos: Path, out: Path, shard: str) -> Path:
     cfg = tiny.EXTRACT.model_copy(update={"shard": shard})
     extract_frames(cfg, dataset=dataset, videos=videos, frames=out / "frames")
-    crop_faces(tiny.CROP, frames=out / "frames", faces=out / "faces")
+    crop_faces(tiny.CROP, dataset=dataset, frames=out / "frames", faces=out / "faces")
     generate_masks(MASKING, dataset=dataset, faces=out / "faces", masks=out / "masks")
     return out
 

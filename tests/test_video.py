@@ -1,6 +1,5 @@
-"""Frames survive storage to the last bit, and broken videos say what is wrong with them."""
+"""Picked frames are a full decode's to the last bit, and broken videos say what is wrong with them."""
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +7,17 @@ import av
 import numpy as np
 import pytest
 
-from components.extract_frames import ExtractFrames, extract_frames
-from components.ingest import Ingest, ingest
-from emd_core.errors import UserError
-from emd_core.manifest import FRAMES, VIDEOS, read_manifest, require_made_from
-from emd_core.video import BrokenVideo, count_frames, decode, pick_frames, read_frames, to_rgb, write_frames
+from emd_core.video import (
+    BrokenVideo,
+    PickedFrames,
+    RgbReader,
+    _decode_stretches,
+    count_frames,
+    decode,
+    frame_times,
+    pick_frames,
+    read_frames,
+)
 from tests import tiny
 
 
@@ -94,97 +99,99 @@ def test_a_frame_past_the_end_is_an_error(tmp_path: Path) -> None:
         list(read_frames(path, [2, 7]))
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuvj420p"])
+KINDS = {  # x264 options, pixel format
+    "as FaceForensics++": ({"g": "250"}, "yuv444p"),
+    "short stretches": ({"g": "7"}, "yuv420p"),
+    "no B-frames": ({"g": "9", "bf": "0"}, "yuv420p"),
+    "a pyramid of B-frames": ({"g": "20", "bf": "5", "b-pyramid": "normal", "b_strategy": "0"}, "yuv444p"),
+    "open stretches": ({"g": "8", "bf": "3", "b_strategy": "0", "x264-params": "open-gop=1"}, "yuv420p"),
+    "refreshed bit by bit": ({"g": "8", "intra-refresh": "1"}, "yuv420p"),
+    "interlaced": ({"g": "12", "flags": "+ildct+ilme"}, "yuv420p"),
+}
+
+
+def noisy_frames(n: int) -> list[tiny.Image]:
+    """Frames whose every block changes, so that a frame decoded from a wrong reference shows it."""
+    rng = np.random.default_rng(0)
+    return [f // 2 + rng.integers(0, 60, f.shape, dtype=np.uint8) for f in tiny.face_frames(n)]
+
+
+def planes(frame: av.VideoFrame) -> bytes:
+    return bytes(frame.to_ndarray().data)
+
+
+@pytest.mark.parametrize(("options", "pix_fmt"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("wanted", [[0], [39], [3, 17, 18, 33], list(range(1, 40, 4))], ids=str)
+def test_picked_frames_are_those_of_a_full_decode(
+    tmp_path: Path, options: dict[str, str], pix_fmt: str, wanted: list[int]
+) -> None:
+    path = tiny.write_mp4(tmp_path / "a.mp4", noisy_frames(40), pix_fmt=pix_fmt, options=options)
+    with av.open(str(path)) as container:
+        every = [planes(frame) for frame in container.decode(video=0)]
+    assert len(every) == 40
+    assert [planes(frame) for frame in decode(path, wanted)] == [every[i] for i in wanted]
+
+
+def test_no_more_than_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny.write_mp4(tmp_path / "a.mp4", noisy_frames(60), options={"g": "20", "bf": "3", "b_strategy": "0"})
+    monkeypatch.setattr("emd_core.video._decode_all", lambda *_: pytest.fail("the short way was left"))
+    with av.open(str(path)) as container:
+        decoder = container.streams.video[0].codec_context
+        packets = [p for p in container.demux(video=0) if p.size]
+        times = frame_times(packets, decoder)
+        assert len(times) == 60
+        sent: list[int] = []
+
+        class Counting:
+            """The decoder, which notes what it was sent."""
+
+            skip_frame = "DEFAULT"
+            extradata, flush_buffers = decoder.extradata, decoder.flush_buffers
+
+            def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+                sent.append(packets.index(packet)) if packet else None
+                return decoder.decode(packet)
+
+        frames = list(_decode_stretches(Counting(), packets, [times[25]]))  # type: ignore[arg-type]
+    assert [frame.pts for frame in frames] == [times[25]]
+    assert packets[sent[0]].is_keyframe and sent[0] > 0 and len(sent) <= 10
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg", "libx265", "libvpx-vp9"])
+def test_other_codecs_are_decoded_in_full(tmp_path: Path, codec: str) -> None:
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = tiny.write_mp4(tmp_path / "a.mkv", noisy_frames(12), codec=codec, pix_fmt=pix_fmt)
+    with av.open(str(path)) as container:
+        every = [planes(frame) for frame in container.decode(video=0)]
+    assert [planes(frame) for frame in decode(path, [2, 11])] == [every[2], every[11]]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuvj420p", "yuv422p", "gray", "yuv420p10le"])
 @pytest.mark.parametrize("colours", [(2, 0), (1, 1), (5, 2)], ids=["untagged", "bt709", "bt601-full"])
-def test_stored_frames_are_bit_exact(tmp_path: Path, pix_fmt: str, colours: tuple[int, int]) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (tiny.HEIGHT, tiny.WIDTH, 3), dtype=np.uint8)
-    source = tiny.write_mp4(tmp_path / "a.mp4", [noise, *tiny.face_frames(5)], pix_fmt=pix_fmt, colours=colours)
-    picked = [0, 2, 5]
-    write_frames(tmp_path / "a.mkv", decode(source, picked))
-    stored = list(read_frames(tmp_path / "a.mkv", range(3)))
-    assert all(np.array_equal(a, b) for a, b in zip(stored, read_frames(source, picked), strict=True))
+@pytest.mark.parametrize("width", [tiny.WIDTH, 121], ids=["even", "odd"])
+def test_a_part_is_the_part_of_the_whole(tmp_path: Path, pix_fmt: str, colours: tuple[int, int], width: int) -> None:
+    rng = np.random.default_rng(0)
+    frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (96, width, 3), dtype=np.uint8), format="rgb24")
+    frame = frame.reformat(format=pix_fmt)
+    frame.colorspace, frame.color_range = colours
+    reader = RgbReader()
+    whole = reader.whole(frame)
+    corners = [(0, 0), (width - 40, 96 - 40), (13, 7), (width - 41, 55)]
+    for (x, y), side in zip([*corners, (3, 3)], [40, 40, 40, 40, 17], strict=True):
+        part = reader.part(frame, x, y, side, room=40)
+        assert part.shape == (side, side, 3) and np.array_equal(part, whole[y : y + side, x : x + side])
+    assert np.array_equal(reader.part(frame, 0, 0, 96, room=96), whole[:96, :96])
 
 
-def test_equal_frames_give_equal_files(tmp_path: Path) -> None:
-    tiny.write_mp4(tmp_path / "clip.mp4", tiny.face_frames(3))
-    for name in ("a.mkv", "b.mkv"):
-        write_frames(tmp_path / name, decode(tmp_path / "clip.mp4", range(3)))
-    assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
-
-
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "nv12"], ids=["of full range", "that FFV1 lacks"])
-def test_frames_of_a_rarer_format_are_bit_exact(tmp_path: Path, pix_fmt: str) -> None:
-    frame = av.VideoFrame.from_ndarray(tiny.face_frames(1)[0], format="rgb24").reformat(format=pix_fmt)
-    frame.color_range = 2  # full, as other codecs than H.264 tag it
-    expected = to_rgb(frame)
-    write_frames(tmp_path / "a.mkv", [frame])
-    assert np.array_equal(next(read_frames(tmp_path / "a.mkv", [0])), expected)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    """A tree whose fake 000_001 is shorter than the rest."""
-    root = tiny.write_tree(tmp_path / "data")
-    tiny.write_mp4(tiny.fake_path(root, "000_001"), tiny.face_frames(5, mouth=0.12))
-    return root
-
-
-def extract(dataset: Path, out: Path, cfg: ExtractFrames = tiny.EXTRACT) -> Path:
-    ingest(tiny.INGEST, dataset=dataset, videos=out / "videos")
-    extract_frames(cfg, dataset=dataset, videos=out / "videos", frames=out / "frames")
-    return out / "frames"
-
-
-def test_an_original_and_its_fakes_share_their_frames(dataset: Path, tmp_path: Path) -> None:
-    frames = extract(dataset, tmp_path)
-    table = read_manifest(frames, FRAMES).table
-    picked = table.groupby("video", sort=False)["frame"].apply(list).to_dict()
-    assert picked["original/c23/000"] == picked["Face2Face/c23/000_001"] == pick_frames(5, 3)
-    assert picked["original/c23/001"] == picked["Face2Face/c23/001_000"] == pick_frames(8, 3)
-    for video, rows in table.groupby("video"):
-        stored = list(read_frames(frames / str(rows["file"].iat[0]), rows["row"]))
-        source = list(read_frames(dataset / str(rows["path"].iat[0]), rows["frame"]))
-        assert all(np.array_equal(a, b) for a, b in zip(stored, source, strict=True)), video
-        assert [zlib.crc32(frame.data) for frame in stored] == rows["crc32"].tolist()
-
-
-def test_broken_videos_become_rows(dataset: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    ingest(tiny.INGEST, dataset=dataset, videos=out / "videos")
-    cut_after_index(tiny.fake_path(dataset, "000_001"))  # after ingest has seen it whole
-    tiny.original_path(dataset, "001").unlink()
-    extract_frames(tiny.EXTRACT, dataset=dataset, videos=out / "videos", frames=out / "frames")
-    table = read_manifest(out / "frames", FRAMES).table
-    broken = table[table["status"] != "ok"].set_index("video")
-    assert broken["status"].tolist() == ["unreadable"] * 2
-    assert "cut off" in str(broken.loc["Face2Face/c23/000_001", "reason"])
-    assert (broken[["frame", "row"]] == -1).all(axis=None)
-    assert table[table["video"] == "original/c23/000"]["frame"].tolist() == pick_frames(8, 3)
-
-
-def test_workers_do_not_change_the_result(dataset: Path, tmp_path: Path) -> None:
-    one = extract(dataset, tmp_path / "1")
-    two = extract(dataset, tmp_path / "2", tiny.EXTRACT.model_copy(update={"workers": 2}))
-    assert read_manifest(one, FRAMES).id == read_manifest(two, FRAMES).id
-
-
-def test_extraction_stops_above_its_limit(dataset: Path, tmp_path: Path) -> None:
-    tiny.cut_off(tiny.fake_path(dataset, "001_000"))
-    cfg = tiny.EXTRACT.model_copy(update={"max_bad_share": 0.1})
-    with pytest.raises(UserError, match=r"25.0%.*extract_frames.max_bad_share allows 10.0%.*001_000: no readable"):
-        extract(dataset, tmp_path, cfg)
-    assert not (tmp_path / "frames").exists()
-
-
-def test_frames_of_another_run_are_recognised(dataset: Path, tmp_path: Path) -> None:
-    frames = read_manifest(extract(dataset, tmp_path), FRAMES)
-    videos = read_manifest(tmp_path / "videos", VIDEOS)
-    require_made_from(frames, "frames", videos=videos)
-    tiny.fake_path(dataset, "001_000").unlink()
-    ingest(
-        Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=1),
-        dataset=dataset,
-        videos=tmp_path / "videos",
-    )
-    with pytest.raises(UserError, match="--frames was made from another run's --videos"):
-        require_made_from(frames, "frames", videos=read_manifest(tmp_path / "videos", VIDEOS))
+def test_frames_that_do_not_fit_into_memory_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny.write_mp4(tmp_path / "a.mp4", tiny.face_frames(9))
+    held, again = PickedFrames(path, [1, 4]), None
+    monkeypatch.setattr("emd_core.video.HELD_BYTES", 30_000)  # one frame
+    again = PickedFrames(path, [1, 4])
+    assert held.size == again.size == (tiny.WIDTH, tiny.HEIGHT)
+    for _ in range(2):
+        assert [planes(f) for f in again] == [planes(f) for f in held] and len(list(held)) == 2
+    path.unlink()
+    assert len(list(held)) == 2
+    with pytest.raises(BrokenVideo):
+        list(again)

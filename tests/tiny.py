@@ -1,7 +1,7 @@
 """Tiny real things for tests: drawn faces that MTCNN finds, H.264 videos, and FaceForensics++ trees of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -20,7 +20,17 @@ FACE = 60  # px, height of a drawn face
 INGEST = Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.5)
 EXTRACT = ExtractFrames(train=3, val=3, test=3, max_bad_share=0.5, workers=1, shard="1/1")
 CROP = CropFaces(
-    detector="mtcnn", weights=None, size=64, scale=1.3, min_face=20, threshold=0.9, batch=4, max_bad_share=0.5
+    detector="mtcnn",
+    weights=None,
+    size=64,
+    scale=1.3,
+    min_face=20,
+    detect_side=128,
+    detect_every=1,
+    threshold=0.9,
+    batch=4,
+    max_bad_share=0.5,
+    workers=1,
 )
 
 
@@ -74,20 +84,24 @@ def write_mp4(
     frames: Sequence[Image],
     *,
     crf: int = 23,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
     pix_fmt: str = "yuv444p",
     header_first: bool = False,
     colours: tuple[int, int] = (2, 0),
 ) -> Path:
-    """Encode HWC uint8 RGB frames with x264.
+    """Encode HWC uint8 RGB frames, with x264 unless another codec is named.
 
     Args:
+        options: of the encoder.
         header_first: put the index before the frames, so that a file that is cut off can still be opened.
         colours: FFmpeg's numbers of the colour space and range, e.g. (1, 1) = BT.709, limited.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = {"movflags": "faststart"} if header_first else {}
     with av.open(str(path), "w", options=flags) as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast"})
+        settings = {"crf": str(crf), "preset": "veryfast"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=25, options=settings | dict(options or {}))
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.colorspace, stream.codec_context.color_range = colours
@@ -138,5 +152,5 @@ def make_faces(dataset: Path, out: Path) -> Path:
     """Run the stages up to the crops on a dataset; the folder that holds videos, frames and faces."""
     ingest(INGEST, dataset=dataset, videos=out / "videos")
     extract_frames(EXTRACT, dataset=dataset, videos=out / "videos", frames=out / "frames")
-    crop_faces(CROP, frames=out / "frames", faces=out / "faces")
+    crop_faces(CROP, dataset=dataset, frames=out / "frames", faces=out / "faces")
     return out

@@ -55,9 +55,9 @@ def write_training_data(root: Path) -> Path:
             file = f"{method}-c23.npy"
             row = {name: "" for name in MASKS.names} | {"video": f"{method}/c23/{i:03}", "method": method}
             row |= {"label": label, "split": split, "quality": "c23", "target": f"{i:03}", "status": "ok"}
-            row |= {"file": file, "row": crops.append(file, crop), "mask_share": float(mask.mean())}
-            masks.append(file, pack(mask))
-            numbers = ("frame", "width", "height", "crc32", "x", "y", "side", "score")
+            row |= {"file": file, "row": crops.extend(file, crop[None]), "mask_share": float(mask.mean())}
+            masks.extend(file, pack(mask)[None])
+            numbers = ("frame", "width", "height", "crc32", "x", "y", "side", "score", "sharpness", "phash")
             rows.append(row | dict.fromkeys(numbers, i))
     table = pd.DataFrame(rows)
     write_manifest(root / "faces", table, FACES, {})

@@ -1,0 +1,117 @@
+"""The face of a video: looked for everywhere in some picked frames, and near where it must be in the others."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from emd_core.boxes import Detection, Square, choose_face
+from emd_core.config import Config
+from emd_core.detectors import FaceDetector
+
+WINDOW = 1.75  # side of the window in which an expected face is looked for, in sides of its box
+SMALLEST = 0.6  # a face found there has at least this share of the expected side
+SMALLEST_SEEN = 12  # px that a face must keep in the reduced frame: what MTCNN's first network sees
+
+
+class FaceSearch(Config):
+    min_face: int = Field(ge=12, description="Shorter side of a face box below which it is ignored, px of the frame.")
+    detect_side: int = Field(
+        ge=64,
+        description="Longer side, px, of the reduced frame in which faces are looked for; less where a face "
+        "of min_face px would be missed.",
+    )
+    detect_every: int = Field(
+        ge=1,
+        description="Look everywhere in every k-th picked frame and in the others only near where the face must be; "
+        "1 looks everywhere in all (the exact mode).",
+    )
+    batch: int = Field(ge=1, description="Frames per call of the detector.")
+
+    def reduced_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the reduced frame; a frame is never enlarged."""
+        longer = max(width, height)
+        side = min(longer, max(self.detect_side, round(SMALLEST_SEEN / self.min_face * longer)))
+        return max(1, round(width * side / longer)), max(1, round(height * side / longer))
+
+
+def find_face(
+    images: Sequence[NDArray[np.uint8]], detector: FaceDetector, min_face: float, cfg: FaceSearch
+) -> list[Detection | None]:
+    """One face per image, None where it was not found.
+
+    Args:
+        images: the picked frames of a video, reduced, HWC uint8 RGB, [0, 255], all of one size.
+        min_face: shorter side of the smallest face, in pixels of these images.
+    """
+    last = len(images) - 1
+    keys = [i for i in range(len(images)) if i % cfg.detect_every == 0 or i == last]
+    faces: list[list[Detection]] = [[] for _ in images]
+
+    def look_everywhere(numbers: Sequence[int]) -> None:
+        for start in range(0, len(numbers), cfg.batch):
+            batch = numbers[start : start + cfg.batch]
+            for i, found in zip(batch, detector.detect([images[i] for i in batch], min_face), strict=True):
+                faces[i] = found
+
+    look_everywhere(keys)
+    known = choose_face(faces)
+    expected = {
+        i: between(before, after, (i - a) / (b - a))
+        for a, b in pairwise(keys)
+        for i in range(a + 1, b)
+        if (before := known[a]) and (after := known[b])
+    }
+    for i, face in look_near(images, detector, expected, cfg.batch).items():
+        faces[i] = [face]
+    missing = [i for i in range(len(images)) if i not in keys and not faces[i]]
+    look_everywhere(missing)
+    return choose_face(faces)
+
+
+def look_near(
+    images: Sequence[NDArray[np.uint8]], detector: FaceDetector, expected: dict[int, Detection], batch: int
+) -> dict[int, Detection]:
+    """The faces that are found where they are expected, by image number."""
+    if not expected:
+        return {}
+    height, width = images[0].shape[:2]
+    largest = max(face.side for face in expected.values())
+    window = min(int(WINDOW * largest), height, width)
+    smallest = SMALLEST * min(min(face.x2 - face.x1, face.y2 - face.y1) for face in expected.values())
+    found: dict[int, Detection] = {}
+    numbers = list(expected)
+    for start in range(0, len(numbers), batch):
+        chosen = numbers[start : start + batch]
+        corners = [window_at(expected[i], window, width, height) for i in chosen]
+        patches = [images[i][y : y + window, x : x + window] for i, (x, y, _) in zip(chosen, corners, strict=True)]
+        for i, (x, y, _), faces in zip(chosen, corners, detector.detect(patches, smallest), strict=True):
+            moved = [Detection(f.x1 + x, f.y1 + y, f.x2 + x, f.y2 + y, f.score) for f in faces]
+            close = max(moved, key=lambda face, i=i: iou(face, expected[i]), default=None)  # type: ignore[misc]
+            if close and iou(close, expected[i]) >= 0.5:
+                found[i] = close
+    return found
+
+
+def window_at(face: Detection, side: int, width: int, height: int) -> Square:
+    """The square of `side` px around a face, moved into the frame."""
+    x, y = round((face.x1 + face.x2 - side) / 2), round((face.y1 + face.y2 - side) / 2)
+    return Square(min(max(x, 0), width - side), min(max(y, 0), height - side), side)
+
+
+def between(a: Detection, b: Detection, share: float) -> Detection:
+    """The box `share` of the way from a to b."""
+    return Detection(*(u + (v - u) * share for u, v in zip(a, b, strict=True)))
+
+
+def iou(a: Detection, b: Detection) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    width, height = min(a.x2, b.x2) - max(a.x1, b.x1), min(a.y2, b.y2) - max(a.y1, b.y1)
+    shared = max(width, 0) * max(height, 0)
+    return shared / (_area(a) + _area(b) - shared) if shared else 0.0
+
+
+def _area(box: Detection) -> float:
+    return (box.x2 - box.x1) * (box.y2 - box.y1)
