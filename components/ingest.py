@@ -1,5 +1,7 @@
-"""Folders of FaceForensics++ or DFDC -> table of videos."""
+"""A data set's folder -> table of videos."""
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,47 +11,64 @@ from tqdm import tqdm
 from components import In, Out
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
-from emd_core.datasets import dfdc, faceforensics
+from emd_core.datasets import celebdf, deeperforensics, dfd, dfdc, dftimit, faceforensics, own_videos, uadfv
+from emd_core.datasets.rows import strays
 from emd_core.limits import limit_bad_videos
 from emd_core.manifest import OK, UNREADABLE, VIDEOS, write_manifest
+from emd_core.parallel import in_order
 from emd_core.video import BrokenVideo, check_opens
 
-LAYOUTS = {"faceforensics": faceforensics.list_videos, "dfdc": dfdc.list_videos}
+LAYOUTS = {
+    "faceforensics": faceforensics.list_videos,
+    "dfd": dfd.list_videos,
+    "dfdc": dfdc.list_videos,
+    "celebdf": celebdf.list_videos,
+    "deeperforensics": deeperforensics.list_videos,
+    "uadfv": uadfv.list_videos,
+    "dftimit": dftimit.list_videos,
+    "own_videos": own_videos.list_videos,
+}
 
 
 class Ingest(Config):
-    dataset: Literal["faceforensics", "dfdc"] = Field(description="Whose folder layout the dataset has.")
-    methods: list[str] = Field(
-        min_length=1, description="Manipulations to take, by their FaceForensics++ names; [DFDC] for dfdc."
+    dataset: Literal["faceforensics", "dfd", "dfdc", "celebdf", "deeperforensics", "uadfv", "dftimit", "own_videos"] = (
+        Field(description="Whose folder layout the dataset has (docs/datasets.md).")
     )
-    qualities: list[str] = Field(min_length=1, description="Compressions to take: c0, c23, c40; [released] for dfdc.")
+    methods: list[str] = Field(min_length=1, description="Manipulations to take, by the dataset's names.")
+    qualities: list[str] = Field(min_length=1, description="Compressions to take, by the dataset's names.")
     max_bad_share: float = Field(ge=0, le=1, description="Share of missing or unreadable videos that is tolerated.")
+    workers: int = Field(ge=1, description="Processes; each opens one video at a time.")
 
 
 def ingest(cfg: Ingest, *, dataset: In, videos: Out) -> None:
     """List the videos that the dataset's own files name and check that each opens.
 
     Writes the VIDEOS table. A video that is not there, or does not open, is a row with status "missing" or
-    "unreadable" and the reason.
+    "unreadable" and the reason. Videos that lie beside them and that nothing names are told of and left out.
     """
     table = LAYOUTS[cfg.dataset](dataset, cfg.methods, cfg.qualities)
-    problems = [
-        _problem(dataset / path) if status == OK else ""
-        for path, status in tqdm(zip(table["path"], table["status"], strict=True), "videos", len(table))
-    ]
-    for i, problem in enumerate(problems):
+    found = table["status"] == OK
+    check = in_order(partial(_problem, dataset), table.loc[found, "path"], cfg.workers)
+    for row, problem in zip(table.index[found], tqdm(check, "videos", int(found.sum()), unit="video"), strict=True):
         if problem:
-            table.loc[i, ["status", "reason"]] = [UNREADABLE, problem]
+            table.loc[row, ["status", "reason"]] = [UNREADABLE, problem]
+    unnamed = strays(dataset, table)
+    if unnamed:
+        more = ", …" if len(unnamed) > 3 else ""
+        tqdm.write(
+            f"warning: {len(unnamed)} videos are left out, as nothing names them: {', '.join(unnamed[:3])}{more}",
+            file=sys.stderr,
+        )
     bad = table[table["status"] != OK]
     limit_bad_videos("ingest", dict(zip(bad["video"], bad["reason"], strict=True)), len(table), cfg.max_bad_share)
     with atomic_dir(videos) as work:
         write_manifest(work, table, VIDEOS, {})
 
 
-def _problem(path: Path) -> str:
+def _problem(dataset: Path, path: str) -> str:
     """Why the video cannot be used, "" where it opens; whether it is whole, extract_frames tells."""
     try:
-        check_opens(path)
+        check_opens(dataset / path)
     except BrokenVideo as broken:
         return str(broken)
     return ""

@@ -20,6 +20,7 @@ from emd_core.errors import UserError
 OK = "ok"
 ORIGINAL = "original"  # the method of a video that was not manipulated
 # Statuses of rows that cannot be used.
+MISSING = "missing"
 UNREADABLE = "unreadable"
 NO_FACE = "no_face"
 NO_MASK = "no_mask"

@@ -16,7 +16,7 @@ from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, VIDEOS, read_manifest
 from tests import tiny
 
-DFDC = Ingest(dataset="dfdc", methods=["DFDC"], qualities=["released"], max_bad_share=0)
+DFDC = Ingest(dataset="dfdc", methods=["DFDC"], qualities=["released"], max_bad_share=0, workers=1)
 REAL = {"label": "REAL", "split": "train", "original": None}
 
 
@@ -127,8 +127,8 @@ def test_the_stages_take_a_fake_without_its_original(tmp_path: Path) -> None:
     videos, frames, faces, masks = (tmp_path / name for name in ("videos", "frames", "faces", "masks"))
     ingest(DFDC, dataset=root, videos=videos)
     extract_frames(tiny.EXTRACT, dataset=root, videos=videos, frames=frames)
-    crop_faces(tiny.CROP, frames=frames, faces=faces)
-    unknown = GenerateMasks(source="none", threshold=10, min_difference=10, max_bad_share=0)
+    crop_faces(tiny.CROP, dataset=root, frames=frames, faces=faces)
+    unknown = GenerateMasks(source="none", threshold=10, min_difference=10, max_bad_share=0, workers=1)
     generate_masks(unknown, dataset=root, faces=faces, masks=masks)
     table = read_manifest(masks, MASKS).table
     assert set(table["status"]) == {"ok"} and table["mask_share"].isna().all()

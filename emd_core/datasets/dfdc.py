@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.faceforensics import MISSING
+from emd_core.datasets.rows import RELEASED, Row, video_row
 from emd_core.errors import UserError
-from emd_core.manifest import OK, ORIGINAL, VIDEOS
+from emd_core.manifest import ORIGINAL, VIDEOS
 
 METHODS = ("DFDC",)
-QUALITIES = ("released",)
+QUALITIES = (RELEASED,)
 SPLITS = {"train": range(35), "val": range(35, 40), "test": range(40, 50)}  # split -> its parts
 
 
@@ -40,7 +40,7 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     _require_only("ingest.methods", methods, METHODS)
     _require_only("ingest.qualities", qualities, QUALITIES)
     part_of: dict[object, str] = {}
-    groups: dict[object, list[dict[str, object]]] = {}  # target -> its rows
+    groups: dict[object, list[Row]] = {}  # target -> its rows
     for number, part in _parts(root):
         for row in _part_rows(root, part, number):
             other = part_of.setdefault(row["video"], part)
@@ -68,7 +68,7 @@ def _parts(root: Path) -> list[tuple[int, str]]:
     return sorted(found)
 
 
-def _part_rows(root: Path, part: str, number: int) -> Iterator[dict[str, object]]:
+def _part_rows(root: Path, part: str, number: int) -> Iterator[Row]:
     split = next((split for split, parts in SPLITS.items() if number in parts), None)
     if split is None:
         raise UserError(f"{root / part} belongs to no split; DFDC's training set has the parts 0 to 49, so remove it.")
@@ -100,22 +100,18 @@ def _read_metadata(path: Path) -> dict[str, object]:
     return entries
 
 
-def _row(root: Path, part: str, split: str, name: str, method: str, original: str) -> dict[str, object]:
-    path = f"{part}/{name}"
-    found = (root / path).is_file()
-    return {
-        "video": f"{method}/{QUALITIES[0]}/{Path(name).stem}",
-        "method": method,
-        "quality": QUALITIES[0],
-        "label": int(method != ORIGINAL),
-        "split": split,
-        "target": Path(original).stem,
-        "source": "",
-        "path": path,
-        "mask_path": "",
-        "status": OK if found else MISSING,
-        "reason": "" if found else f"{part}/metadata.json names it, but {path} is not there",
-    }
+def _row(root: Path, part: str, split: str, name: str, method: str, original: str) -> Row:
+    return video_row(
+        root,
+        [f"{part}/{name}"],
+        method=method,
+        quality=RELEASED,
+        split=split,
+        target=Path(original).stem,
+        source="",
+        name=Path(name).stem,
+        named_by=f"{part}/metadata.json",
+    )
 
 
 def _require_only(key: str, asked: Sequence[str], known: Sequence[str]) -> None:

@@ -5,6 +5,9 @@
     <root>/manipulated_sequences/<method>/masks/videos/<target>_<source>.mp4    one set for all qualities
     <root>/splits/{train,val,test}.json                                         lists of id pairs [a, b]
 
+<quality> is c0, c23 or c40. The download script calls uncompressed videos raw, an older one c0, and an older one still
+has no folder youtube: each is found.
+
 A pair [a, b] stands for the originals a and b and the fakes a_b and b_a of every method. Fake a_b is video a with
 b's expression or identity put in; it shares a's background, frames and split.
 """
@@ -15,13 +18,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from emd_core.datasets.rows import Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
-from emd_core.manifest import OK, ORIGINAL, VIDEOS
+from emd_core.manifest import ORIGINAL
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
 QUALITIES = ("c0", "c23", "c40")
 SPLITS = ("train", "val", "test")
-MISSING = "missing"
 
 Pairs = dict[str, list[tuple[str, str]]]
 
@@ -67,10 +70,12 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     Raises:
         UserError: an unknown method or quality, no such layout under `root`, or bad split files.
     """
-    _require_known("ingest.methods", methods, METHODS)
-    _require_known("ingest.qualities", qualities, QUALITIES)
-    _require_layout(root)
+    require_known("ingest.methods", methods, METHODS)
+    require_known("ingest.qualities", qualities, QUALITIES)
+    require_layout(root, "FaceForensics++", ["original_sequences", "manipulated_sequences", "splits"])
     pairs = read_splits(root)
+    if not any(pairs.values()):
+        raise UserError(f"the split files in {root / 'splits'} name no video; put the dataset's official ones there.")
     rows = [
         row
         for quality in qualities
@@ -79,55 +84,27 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
         for target, source in ((a, b), (b, a))
         for row in _group(root, methods, quality, split, target, source)
     ]
-    if not rows:
-        raise UserError(f"the split files in {root / 'splits'} name no video; put the dataset's official ones there.")
-    return pd.DataFrame(rows, columns=VIDEOS.names).drop_duplicates("video", ignore_index=True)
+    return videos_table(rows, root)
 
 
-def _group(
-    root: Path, methods: Sequence[str], quality: str, split: str, target: str, source: str
-) -> Iterator[dict[str, object]]:
+def quality_folders(quality: str) -> tuple[str, ...]:
+    """Names that a quality's folder may have."""
+    return ("c0", "raw") if quality == "c0" else (quality,)
+
+
+def original_paths(quality: str, target: str) -> list[str]:
+    """Where an original may lie, relative to the root."""
+    parts = ("original_sequences/youtube", "original_sequences")
+    return [f"{part}/{folder}/videos/{target}.mp4" for part in parts for folder in quality_folders(quality)]
+
+
+def _group(root: Path, methods: Sequence[str], quality: str, split: str, target: str, source: str) -> Iterator[Row]:
     """The row of original `target`, then one row per method of the fake that was made from it."""
-    yield _row(root, ORIGINAL, quality, split, target, "", "original_sequences/youtube", target)
+    about = {"quality": quality, "split": split, "target": target, "named_by": f"split '{split}'"}
+    yield video_row(root, original_paths(quality, target), method=ORIGINAL, source="", name=target, **about)
+    name = f"{target}_{source}"
     for method in methods:
         folder = f"manipulated_sequences/{method}"
-        yield _row(root, method, quality, split, target, source, folder, f"{target}_{source}")
-
-
-def _row(
-    root: Path, method: str, quality: str, split: str, target: str, source: str, folder: str, name: str
-) -> dict[str, object]:
-    # The download script of the dataset calls uncompressed videos raw, its older one c0.
-    names = ("c0", "raw") if quality == "c0" else (quality,)
-    paths = [f"{folder}/{quality_name}/videos/{name}.mp4" for quality_name in names]
-    path = next((p for p in paths if (root / p).is_file()), None)
-    mask_path = f"{folder}/masks/videos/{name}.mp4"
-    return {
-        "video": f"{method}/{quality}/{name}",
-        "method": method,
-        "quality": quality,
-        "label": int(method != ORIGINAL),
-        "split": split,
-        "target": target,
-        "source": source,
-        "path": path or paths[0],
-        "mask_path": mask_path if method != ORIGINAL and (root / mask_path).is_file() else "",
-        "status": OK if path else MISSING,
-        "reason": "" if path else f"split '{split}' names it, but {paths[0]} is not there",
-    }
-
-
-def _require_known(key: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    unknown = sorted(set(asked) - set(known))
-    if unknown:
-        raise UserError(f"{key} names the unknown {', '.join(unknown)}; the known ones are {', '.join(known)}.")
-
-
-def _require_layout(root: Path) -> None:
-    expected = ("original_sequences", "manipulated_sequences", "splits")
-    if not all((root / name).is_dir() for name in expected):
-        found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) if root.is_dir() else ""
-        raise UserError(
-            f"{root} has not the FaceForensics++ layout: expected the folders {', '.join(expected)}, found "
-            f"{found or 'nothing'}; pass the dataset's root."
-        )
+        paths = [f"{folder}/{quality_folder}/videos/{name}.mp4" for quality_folder in quality_folders(quality)]
+        mask = f"{folder}/masks/videos/{name}.mp4"
+        yield video_row(root, paths, method=method, source=source, name=name, mask_path=mask, **about)

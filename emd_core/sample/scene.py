@@ -88,7 +88,7 @@ class Take:
         self._pan = 0.1 * width * (1 + wander(rng, frames, 0.8))
         self._shirt = rng.uniform(20, 220, 3)
         self.view = lru_cache(maxsize=1)(self._view)  # frame t and its manipulations are drawn one after the other
-        self._noise, self._grain = rng.uniform(*NOISE), rng.uniform(*GRAIN)
+        self.noise, self.grain = rng.uniform(*NOISE), rng.uniform(*GRAIN)
 
     def _view(self, t: int) -> View:
         return view(self.poses[t], self.canvas_unit, self.width, self.height)
@@ -101,7 +101,7 @@ class Take:
         canvas, alpha = self.head.draw(self.expressions[t])
         at = self.view(t)
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1, self.number, t)))
-        return photograph(over(scene, at.project(canvas), at.project(alpha)), self._noise, self._grain, rng)
+        return photograph(over(scene, at.project(canvas), at.project(alpha)), self.noise, self.grain, rng)
 
 
 def over(below: Image, above: Image, alpha: Image) -> Image:
