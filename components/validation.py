@@ -45,8 +45,8 @@ def as_check(result: "ExpectationValidationResult", key: str) -> dict[str, Any]:
     if "unexpected_count" in details:
         observed = f"{details['unexpected_count']} of {details['element_count']} break it"
         rows = details.get("partial_unexpected_index_list") or []
-        examples = [str(row[key]) for row in rows]
-        observed += f", e.g. {', '.join(dict.fromkeys(examples[:3]))}" if examples else ""
+        examples = list(dict.fromkeys(str(row[key]) for row in rows))[:3]
+        observed += f", e.g. {', '.join(examples)}" if examples else ""
     else:
         observed = str(details["observed_value"])
     return {

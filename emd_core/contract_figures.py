@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from emd_core.drift import LEVELS, Profile
@@ -27,7 +28,7 @@ def histograms(crops: pd.DataFrame, reference: Profile | None) -> bytes:
     """
     qualities, methods = sorted(crops["quality"].unique()), sorted(crops["method"].unique())
     shown = [figure for figure in TITLES if figure != "mask_share" or crops[figure].notna().any()]
-    figure = Figure(figsize=(5.5 * len(qualities), 2.6 * len(shown)), layout="constrained", dpi=110)
+    figure = Figure(figsize=(min(5.5 * len(qualities), 11), 2.6 * len(shown)), layout="constrained", dpi=110)
     axes = figure.subplots(len(shown), len(qualities), squeeze=False, sharex="row")
     for line, name in zip(axes, shown, strict=True):
         rows = crops[crops["label"] == 1] if name == "mask_share" else crops
@@ -40,6 +41,10 @@ def histograms(crops: pd.DataFrame, reference: Profile | None) -> bytes:
                 if len(values):
                     axis.stairs(shares(values, edges), edges, color=f"C{i}", linewidth=1.4, label=method)
             axis.set(xlabel=TITLES[name], title=quality, xscale="log" if name == "sharpness" else "linear")
+            if name == "sharpness":
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter("{x:g}")
+                axis.xaxis.set_minor_locator(NullLocator())
             axis.set_yticks([])
             axis.spines[["top", "right", "left"]].set_visible(False)
     handles = {
