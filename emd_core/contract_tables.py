@@ -68,7 +68,8 @@ def per_group(videos: pd.DataFrame) -> pd.DataFrame:
     """One row per method, quality and split that there should be: name ("Face2Face/c23/train"), its counts and balance.
 
     videos, bad: usable and others; crops, fewest, median, most: in all and per usable video;
-    fake_share: of the crops of its videos and of the originals of the same quality and split; 0.5 for originals.
+    fake_share: of the crops of its videos and of the originals of the same quality and split; 0.5 for originals,
+    NaN where there is no crop.
     `videos` is the table that per_video makes.
     """
     pairs = set(videos[["method", "quality"]].itertuples(index=False, name=None))
@@ -84,4 +85,4 @@ def per_group(videos: pd.DataFrame) -> pd.DataFrame:
     real = pd.MultiIndex.from_frame(table[["quality", "split"]]).map(originals).to_numpy()
     fakes = table["crops"].where(table["method"] != ORIGINAL, real)
     table.insert(0, "name", table[GROUP].agg("/".join, axis=1))
-    return table.assign(fake_share=(fakes / (fakes + real)).fillna(0.0))
+    return table.assign(fake_share=fakes / (fakes + real))

@@ -40,7 +40,8 @@ WARNINGS: dict[str, tuple[pd.DataFrame, str]] = {
     ),
     "crops per video": (
         put(crops(), status={5: "no_face"}),
-        "a video has at least 60% of the crops that are usual in its split: 1 of 12 break it, e.g. Face2Face/c23/000_001",
+        "a video has at least 60% of the crops that are usual in its split: "
+        "1 of 12 break it, e.g. Face2Face/c23/000_001",
     ),
     "flat": (put(crops(), sharpness={0: 0.0}), "no crop is flat: 1 of 24 break it, e.g. original/c23/000"),
 }
