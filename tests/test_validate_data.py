@@ -7,41 +7,10 @@ import mlflow
 import pandas as pd
 import pytest
 
-from components.validate_data import ValidateData, validate_data
+from components.validate_data import validate_data
 from emd_core.errors import UserError
-from emd_core.manifest import FACES, MASKS, VIDEOS, read_manifest, write_manifest
-
-CFG = ValidateData(min_videos=2, max_bad_share=0.1, masks="required", max_mask_share=0.9, max_empty_share=0.05)
-
-
-def crops() -> pd.DataFrame:
-    """Two originals and two fakes per split, two crops each."""
-    rows: list[dict[str, object]] = []
-    for index, split in enumerate(("train", "val", "test")):
-        a, b = f"{2 * index:03}", f"{2 * index + 1:03}"
-        for target, source in ((a, ""), (b, ""), (a, b), (b, a)):
-            method = "Face2Face" if source else "original"
-            video = f"{method}/c23/{target}" + (f"_{source}" if source else "")
-            about = {"video": video, "method": method, "quality": "c23", "label": int(bool(source)), "split": split}
-            ids = {"target": target, "source": source, "path": "", "mask_path": "", "status": "ok", "reason": ""}
-            box = {"x": 10, "y": 10, "side": 90, "score": 0.99, "width": 100, "height": 100, "crc32": 1}
-            share = 0.3 if source else 0.0
-            for frame in (0, 5):
-                place = {"frame": frame, "file": f"{split}.bin", "row": len(rows), "box_from": video}
-                rows.append({**about, **ids, **box, **place, "mask_share": share})
-    return pd.DataFrame(rows)
-
-
-def write(folder: Path, masks: pd.DataFrame, videos: pd.DataFrame | None = None) -> dict[str, Path]:
-    """The three folders the stage reads, made from one another."""
-    ports = {name: folder / name for name in ("videos", "faces", "masks")}
-    for path in ports.values():
-        path.mkdir()
-    videos = masks.drop_duplicates("video") if videos is None else videos
-    write_manifest(ports["videos"], videos, VIDEOS, {})
-    write_manifest(ports["faces"], masks, FACES, {})
-    write_manifest(ports["masks"], masks, MASKS, {"faces": read_manifest(ports["faces"], FACES)})
-    return ports
+from emd_core.manifest import FACES, MASKS, VIDEOS, write_manifest
+from tests.contract_data import CFG, crops, put, write
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +29,9 @@ def test_good_data_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.count("warning") == 0
 
 
-def put(table: pd.DataFrame, **values: dict[int, object]) -> pd.DataFrame:
-    """Break single values: column -> {row: value}. Rows 0 to 3 are originals, 4 to 7 fakes of the train split."""
-    for column, by_row in values.items():
-        table[column] = pd.Series(by_row).combine_first(table[column]).astype(table[column].dtype)
-    return table
-
-
 F2F = "Face2Face/c23"
+COLUMNS = len(VIDEOS) + len(MASKS)
+TOO_FEW = "at least 2 usable videos per method, quality and split"
 BREAKS: dict[str, tuple[pd.DataFrame, set[str]]] = {
     "labels": (
         put(crops(), label={2: 1, 4: 0}),  # the mask of either then disagrees as well
@@ -92,7 +56,7 @@ BREAKS: dict[str, tuple[pd.DataFrame, set[str]]] = {
     ),
     "masks that are not known": (
         crops().assign(mask_share=float("nan")),
-        {"every mask was measured (24 of 24 break it, e.g. original/c23/000, original/c23/001)"},
+        {f"every mask was measured (24 of 24 break it, e.g. original/c23/000, original/c23/001, {F2F}/000_001)"},
     ),
     "boxes": (
         put(crops(), x={0: 11}, y={2: -1, 4: 11}, side={5: 0}, score={6: 1.5}),
@@ -116,19 +80,37 @@ BREAKS: dict[str, tuple[pd.DataFrame, set[str]]] = {
         {
             "no target or source id in two splits (3 of 12 break it, e.g. original/c23/000, "
             f"{F2F}/000_001, {F2F}/001_000)",
-            "at least 2 usable videos in original/c23/train (1)",
+            f"{TOO_FEW} (1 of 6 break it, e.g. original/c23/train)",
         },
     ),
-    "too few": (crops().drop(index=[6, 7]), {f"at least 2 usable videos in {F2F}/train (1)"}),
+    "one crop in two splits": (
+        crops().assign(
+            crc32=lambda t: t["crc32"].where(t.index != 23, t["crc32"][4]),
+            phash=lambda t: t["phash"].where(t.index != 23, t["phash"][4]),
+        ),
+        {f"no crop lies in two splits (2 of 24 break it, e.g. {F2F}/000_001, {F2F}/005_004)"},
+    ),
+    "a value that is missing": (
+        crops().assign(
+            score=lambda t: t["score"].mask(t.index == 3),
+            source=lambda t: t["source"].mask(t.index == 0),
+            row=lambda t: t["row"].mask(t.index == 0),
+        ),
+        {
+            f"no value is missing (4 of {COLUMNS} break it, e.g. videos.source, masks.source, masks.row)",
+            f"columns have their declared types (1 of {COLUMNS} break it, e.g. masks.row)",
+        },
+    ),
+    "too few": (crops().drop(index=[6, 7]), {f"{TOO_FEW} (1 of 6 break it, e.g. {F2F}/train)"}),
     "no originals": (
         crops().query("label == 1"),
-        {f"at least 2 usable videos in original/c23/{split} (0)" for split in ("train", "val", "test")},
+        {f"{TOO_FEW} (3 of 6 break it, e.g. original/c23/train, original/c23/val, original/c23/test)"},
     ),
     "bad videos": (
         put(crops(), status=dict.fromkeys(range(4, 8), "no_face")),
         {
             f"at most 10.0% of the videos found are bad (2 of 12 break it, e.g. {F2F}/000_001, {F2F}/001_000)",
-            f"at least 2 usable videos in {F2F}/train (0)",
+            f"{TOO_FEW} (1 of 6 break it, e.g. {F2F}/train)",
         },
     ),
 }
