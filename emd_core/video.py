@@ -10,12 +10,16 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 HELD_BYTES = 512 * 2**20  # of the picked frames of one video that may stay in memory
 # Pixels per chroma sample, across and down, of the formats whose planes can be cut before they are converted.
 CHROMA = {"yuv444p": (1, 1), "yuvj444p": (1, 1), "yuv422p": (2, 1), "yuv420p": (2, 2), "yuvj420p": (2, 2)}
+LISTS = {"concat", "dash", "hls", "sdp"}  # formats that name other files or addresses
+# FFmpeg's filters that turn a frame upright, by the degrees against the clock that its header asks for.
+TURNS = {90: ["transpose=cclock"], -90: ["transpose=clock"], 180: ["hflip", "vflip"], -180: ["hflip", "vflip"]}
 
 
 class BrokenVideo(Exception):
@@ -23,10 +27,10 @@ class BrokenVideo(Exception):
 
 
 def check_opens(path: Path) -> None:
-    """Read a file's header. Raises BrokenVideo: the file is gone, empty, no video, or has no video stream."""
+    """Read a file's header. Raises BrokenVideo: the file is gone, empty, no video, or of an unknown codec."""
     _require_content(path)
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             _video_stream(container)
     except av.FFmpegError as error:
         raise BrokenVideo(f"no readable video ({error.strerror})") from None
@@ -40,7 +44,7 @@ def count_frames(path: Path) -> int:
     """
     _require_content(path)
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             stream = _video_stream(container)
             n = 0
             for packet in container.demux(stream):
@@ -62,59 +66,65 @@ def pick_frames(n_frames: int, n: int) -> list[int]:
 
 
 def decode(path: Path, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
-    """The frames with the `wanted` indices (0 = first shown), in order, as the decoder gives them.
+    """The frames with the `wanted` indices (0 = first shown), in order and upright, else as the decoder gives them.
 
     One thread: parallel over videos scales better than threads within one.
 
     Raises:
-        BrokenVideo: the video cannot be decoded as far as the last wanted frame, or its size changes.
+        BrokenVideo: the video cannot be decoded as far as the last wanted frame, its size changes, or it is damaged
+            before a wanted frame and has not recovered at a key frame.
     """
     indices = sorted(set(wanted))
     if not indices:
         return
     _require_content(path)
     size: tuple[int, int] | None = None
-    done = 0
+    done, upright = 0, _Upright()
     try:
-        for index, frame in _decode(path, indices):
+        for frame in _decode(path, indices):
             size = size or (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 raise BrokenVideo(f"its frame size changes from {size} to {(frame.width, frame.height)}")
-            if frame.is_corrupt:
-                raise BrokenVideo(f"frame {index} is damaged")
-            yield frame
+            yield upright(frame)
             done += 1
     except av.FFmpegError as error:
         raise BrokenVideo(f"frame {indices[done]} cannot be decoded ({error.strerror})") from None
 
 
-def _decode(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The wanted frames with their indices: by the short way as far as it leads, the rest by a full pass."""
+def _decode(path: Path, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
+    """The wanted frames: by the short way as far as it leads, the rest by a full pass."""
     done = 0
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = _video_stream(container)
         stream.thread_count = 1
         packets = _read_packets(container, stream) if path.stat().st_size <= HELD_BYTES else []
-        times = frame_times(packets, stream.codec_context)
-        if wanted[-1] < len(times):
+        times = frame_times(packets or container.demux(stream), stream.codec_context)
+        if wanted[-1] < len(times) == len(packets) and _starts_clean(packets, stream.codec_context):
             picked = [times[i] for i in wanted]
             for frame in _decode_stretches(stream.codec_context, packets, picked):
                 if frame.pts != picked[done]:
                     break  # the stream is not what its packets said
-                yield wanted[done], frame
+                yield frame
                 done += 1
     if done < len(wanted):
-        yield from _decode_all(path, set(wanted[done:]))
+        yield from _decode_all(path, wanted[done:], times)
 
 
-def frame_times(packets: Sequence[av.Packet], codec: av.CodecContext) -> list[int]:
-    """Presentation times of the frames, ascending; empty where only a full pass is sure to give the right frames.
+def frame_times(packets: Iterable[av.Packet], codec: av.VideoCodecContext) -> list[int]:
+    """Presentation times of the frames that are shown, ascending; empty where there are none to rely on.
 
-    That is: another codec than H.264, times that are missing or not unique, no clean start.
+    That is: times are missing or not unique, or they follow the order of decoding though frames are shown in another
+    one, as in an AVI, which has no times.
     """
-    times = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
-    sound = len(set(times)) == len(packets) > 0
-    return sorted(times) if sound and codec.name == "h264" and is_refresh(packets[0], codec) else []
+    all_times = [packet.pts for packet in packets if _is_shown(packet)]
+    times = [time for time in all_times if time is not None]
+    ascending = sorted(set(times))
+    return ascending if len(ascending) == len(all_times) and not (codec.has_b_frames and times == ascending) else []
+
+
+def _starts_clean(packets: Sequence[av.Packet], codec: av.CodecContext) -> bool:
+    """Whether each stretch of the stream can be decoded alone; told of H.264 only."""
+    return codec.name == "h264" and is_refresh(packets[0], codec)
 
 
 def _decode_stretches(
@@ -136,10 +146,19 @@ def _decode_stretches(
             for one in stretch[: last + 1]:
                 # A frame that no other refers to need not be decoded unless it is wanted itself.
                 decoder.skip_frame = "DEFAULT" if one.pts in wanted else "NONREF"
-                yield from (frame for frame in decoder.decode(one) if frame.pts in wanted)
-            yield from (frame for frame in decoder.decode(None) if frame.pts in wanted)
+                yield from _wanted(decoder.decode(one), wanted)
+            yield from _wanted(decoder.decode(None), wanted)
             decoder.flush_buffers()
         stretch = [] if packet is None else [packet]
+
+
+def _wanted(frames: Iterable[av.VideoFrame], times: set[int]) -> Iterator[av.VideoFrame]:
+    """Those of the `times`. Others of the stretch were decoded as they are referred to, so none may be damaged."""
+    for frame in frames:
+        if frame.is_corrupt:
+            raise BrokenVideo("it is damaged in a picked frame or in one that it refers to")
+        if frame.pts in times:
+            yield frame
 
 
 def is_refresh(packet: av.Packet, codec: av.CodecContext) -> bool:
@@ -157,17 +176,48 @@ def is_refresh(packet: av.Packet, codec: av.CodecContext) -> bool:
     return False
 
 
-def _decode_all(path: Path, wanted: set[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    last, index = max(wanted), -1
-    with av.open(str(path)) as container:
+def _decode_all(path: Path, wanted: Sequence[int], times: Sequence[int]) -> Iterator[av.VideoFrame]:
+    """The wanted frames by a full pass.
+
+    A frame's index follows from its time, as decoders leave out what they cannot decode, such as what precedes the
+    first key frame; where `times` is empty, the frames are counted.
+    """
+    index_at: dict[int | None, int] = {time: i for i, time in enumerate(times)}
+    done, index, damaged = 0, -1, False
+    with _open(path) as container:
         stream = _video_stream(container)
         stream.thread_count = 1
-        for index, frame in enumerate(container.decode(stream)):
-            if index in wanted:
-                yield index, frame
-            if index == last:
+        for frame in container.decode(stream):
+            index = index_at.get(frame.pts, index + 1)
+            damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+            if index > wanted[done] or (index == wanted[done] and damaged):
+                raise BrokenVideo(f"frame {wanted[done]} is damaged or what it refers to is missing")
+            if index == wanted[done]:
+                yield frame
+                done += 1
+            if done == len(wanted):
                 return
-    raise BrokenVideo(f"it ends after {index + 1} frames, frame {last} was wanted")
+    raise BrokenVideo(f"it ends after {index + 1} frames, frame {wanted[-1]} was wanted")
+
+
+class _Upright:
+    """Turns the frames of one video as its header asks players to, such as those of a phone that was held upright."""
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if frame.rotation not in TURNS:
+            return frame
+        if self._graph is None:
+            self._graph = graph = av.filter.Graph()
+            nodes = [graph.add_buffer(None, frame.width, frame.height, frame.format, time_base=frame.time_base)]
+            nodes += [graph.add(*turn.split("=")) for turn in TURNS[frame.rotation]]
+            graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+        self._graph.push(frame)
+        turned = self._graph.pull()
+        assert isinstance(turned, av.VideoFrame)
+        return turned
 
 
 class PickedFrames:
@@ -255,7 +305,21 @@ def _is_shown(packet: av.Packet) -> bool:
     return packet.size > 0 and not packet.is_discard
 
 
+def _open(path: Path) -> av.container.InputContainer:
+    # An absolute path, as a name with a colon may pass for an address. Titles and the like may be in any encoding.
+    container = av.open(str(path.absolute()), metadata_errors="replace")
+    if LISTS & set(container.format.name.split(",")):
+        container.close()
+        raise BrokenVideo("it is a list of other files, no video")
+    return container
+
+
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    if not container.streams.video:
+    """The largest one, and no cover picture."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
         raise BrokenVideo("the file has no video stream")
-    return container.streams.video[0]
+    known = [s for s in streams if s.codec_context]
+    if not known:
+        raise BrokenVideo("its codec is unknown")
+    return max(known, key=lambda s: s.width * s.height)

@@ -157,6 +157,40 @@ def test_no_more_than_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     assert packets[sent[0]].is_keyframe and sent[0] > 0 and len(sent) <= 10
 
 
+def test_times_that_the_container_makes_up_are_not_believed(tmp_path: Path) -> None:
+    """An AVI has no times; FFmpeg numbers its packets in the order of decoding."""
+    path = tiny.write_mp4(tmp_path / "a.avi", noisy_frames(16), options={"bf": "3", "b_strategy": "0"})
+    with av.open(str(path)) as container:
+        every = [planes(frame) for frame in container.decode(video=0)]
+    assert [[planes(frame) for frame in decode(path, [i])] for i in range(16)] == [[frame] for frame in every]
+
+
+def test_frames_lost_at_the_start_do_not_shift_the_others(tmp_path: Path) -> None:
+    whole = tiny.write_mp4(tmp_path / "whole.mp4", noisy_frames(12), options={"g": "4", "bf": "0", "sc_threshold": "0"})
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in [packet for packet in source.demux(video=0) if packet.size][2:]:
+            packet.stream = stream
+            container.mux(packet)
+    picked = [planes(frame) for frame in decode(tmp_path / "a.mkv", [2, 7])]
+    assert picked == [planes(frame) for frame in decode(whole, [4, 9])]
+    with pytest.raises(BrokenVideo, match="frame 1 is damaged or what it refers to is missing"):
+        list(decode(tmp_path / "a.mkv", [1, 7]))
+
+
+def test_damage_in_a_frame_that_a_picked_one_refers_to_is_told(tmp_path: Path) -> None:
+    path = tiny.write_mp4(tmp_path / "a.mp4", noisy_frames(16), options={"g": "8", "bf": "0", "sc_threshold": "0"})
+    with av.open(str(path)) as container:
+        hit = [packet for packet in container.demux(video=0) if packet.size][10]
+        assert hit.pos is not None
+    data = bytearray(path.read_bytes())
+    data[hit.pos + 20 : hit.pos + hit.size] = bytes(hit.size - 20)
+    path.write_bytes(data)
+    assert len(list(decode(path, [2, 9]))) == 2  # nothing refers to it
+    with pytest.raises(BrokenVideo, match="damaged in a picked frame or in one that it refers to"):
+        list(decode(path, [2, 13]))
+
+
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg", "libx265", "libvpx-vp9"])
 def test_other_codecs_are_decoded_in_full(tmp_path: Path, codec: str) -> None:
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
