@@ -34,9 +34,10 @@ def extract_frames(cfg: ExtractFrames, *, dataset: In, videos: In, frames: Out) 
     """Pick frames spread evenly over each video, and read every video to its end without decoding it.
 
     An original and the fakes that were made from it share the picked indices, so that boxes found on the original
-    hold for the fakes and their difference means the manipulation. Writes the FRAMES table, one row per video; one that
-    is empty, cut off or no video has status "unreadable" and the reason. Pixels are not stored: crop_faces decodes the
-    picked frames, which costs less time than writing and reading them back, and no space.
+    hold for the fakes and their difference means the manipulation; only a video with fewer frames than are wanted has
+    its own. Writes the FRAMES table, one row per video; one that is empty, cut off or no video has status "unreadable"
+    and the reason. Pixels are not stored: crop_faces decodes the picked frames, which costs less time than writing and
+    reading them back, and no space.
     """
     listed = read_manifest(videos, VIDEOS)
     groups = choose_shard([group for _, group in listed.table.groupby(["quality", "target"], sort=False)], cfg.shard)
@@ -66,11 +67,14 @@ def choose_shard(groups: list[pd.DataFrame], shard: str) -> list[pd.DataFrame]:
 
 
 def pick_group(videos: list[Row], *, dataset: Path, n_frames: dict[str, int]) -> list[Row]:
-    """The rows of FRAMES of an original and its fakes: the frames that all its readable videos have."""
+    """The rows of FRAMES of an original and its fakes: the frames that all its readable videos have.
+
+    A video that has fewer frames than are wanted gives all of them and leaves the others theirs.
+    """
     rows = [_count(video, dataset) for video in videos]
-    shortest = min((row["n_frames"] for row in rows if row["status"] == OK), default=0)
-    picked = pick_frames(shortest, n_frames[videos[0]["split"]])
-    return [row | {"frames": picked if row["status"] == OK else []} for row in rows]
+    wanted = n_frames[videos[0]["split"]]
+    shared = pick_frames(min((row["n_frames"] for row in rows if row["n_frames"] >= wanted), default=0), wanted)
+    return [row | {"frames": shared if row["n_frames"] >= wanted else list(range(row["n_frames"]))} for row in rows]
 
 
 def _count(video: Row, dataset: Path) -> Row:
