@@ -14,7 +14,7 @@ from emd_core.config import Config
 from emd_core.datasets import celebdf, deeperforensics, dfd, dfdc, dftimit, faceforensics, own_videos, uadfv
 from emd_core.datasets.rows import strays
 from emd_core.limits import limit_bad_videos
-from emd_core.manifest import OK, UNREADABLE, VIDEOS, write_manifest
+from emd_core.manifest import OK, UNREADABLE, VIDEOS, require_inside, write_manifest
 from emd_core.parallel import in_order
 from emd_core.video import BrokenVideo, check_opens
 
@@ -47,6 +47,7 @@ def ingest(cfg: Ingest, *, dataset: In, videos: Out) -> None:
     "unreadable" and the reason. Videos that lie beside them and that nothing names are told of and left out.
     """
     table = LAYOUTS[cfg.dataset](dataset, cfg.methods, cfg.qualities)
+    require_inside(table, dataset)
     found = table["status"] == OK
     check = in_order(partial(_problem, dataset), table.loc[found, "path"], cfg.workers)
     for row, problem in zip(table.index[found], tqdm(check, "videos", int(found.sum()), unit="video"), strict=True):

@@ -19,6 +19,7 @@ from emd_core.errors import UserError
 
 OK = "ok"
 ORIGINAL = "original"  # the method of a video that was not manipulated
+LEAVES = r"^/|(?:^|/)\.\.(?:/|$)"  # a path that leads out of its folder
 # Statuses of rows that cannot be used.
 MISSING = "missing"
 UNREADABLE = "unreadable"
@@ -91,6 +92,22 @@ def write_manifest(folder: Path, table: pd.DataFrame, schema: pa.Schema, made_fr
     pq.write_table(data.replace_schema_metadata({"emd": json.dumps(identity)}), folder / "manifest.parquet")
 
 
+def require_inside(table: pd.DataFrame, where: Path) -> None:
+    """Refuse a table whose paths lead out of the folder that they are relative to.
+
+    Symbolic links are followed wherever they lead: whoever may lay them may read what they point to, and a dataset that
+    DVC links from its cache consists of them.
+    """
+    for column in ("path", "mask_path", "file"):
+        paths = table.get(column, pd.Series(dtype=str))
+        leaving = paths[paths.str.contains(LEAVES)]
+        if len(leaving):
+            raise UserError(
+                f"{where}: {column} is '{leaving.iloc[0]}'; it must be relative and without '..', so that it stays in "
+                "its folder: mend what names it."
+            )
+
+
 def read_manifest(folder: Path, schema: pa.Schema) -> Manifest:
     """Read a folder's table and check its columns."""
     path = folder / "manifest.parquet"
@@ -104,7 +121,9 @@ def read_manifest(folder: Path, schema: pa.Schema) -> Manifest:
         wrong = sorted(set(data.schema.names) ^ set(schema.names)) or "their types"
         raise UserError(f"{path} has not the columns this stage reads (differs in {wrong}); make {folder} anew.")
     identity = json.loads(data.schema.metadata[b"emd"])
-    return Manifest(data.to_pandas(), identity["id"], identity["made_from"])
+    table = data.to_pandas()
+    require_inside(table, path)
+    return Manifest(table, identity["id"], identity["made_from"])
 
 
 def require_made_from(child: Manifest, child_port: str, **parents: Manifest) -> None:
