@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tables test image e2e ui lock clean
+.PHONY: help setup demo tables test image e2e bench-data bench-scale ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,13 @@ test: setup ## Unit and contract tests
 
 e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)
 	EMD_IMAGE=$(IMAGE) pytest -s tests/e2e.py
+
+bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord and MTCNN (half an hour)
+	$(BIN)/pip install --quiet --no-deps decord==0.6.0
+	python -m benchmarks.data
+
+bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
+	python -m benchmarks.data_scale
 
 ui: setup ## Open the MLflow UI on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000

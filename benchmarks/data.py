@@ -1,8 +1,8 @@
 """Face crops out of videos: this pipeline against what people use today, on the same files: `make bench-data`.
 
 Draws videos in FaceForensics++'s encoding (H.264 4:4:4, crf 23, a key frame every 250 frames) at three sizes, and has
-each way take 32 crops of 299 px from each video. Every way runs in a process of its own on one core; a round warms it
-up, then medians over rounds are printed. The others detect with facenet-pytorch's MTCNN on the whole frame, with its
+each way take 32 crops of 299 px from each video. Every way runs in a process of its own on one core; medians over
+rounds are printed. The others detect with facenet-pytorch's MTCNN on the whole frame, with its
 own smallest face (20 px) and, marked "60 px", with ours, and store crops as PNG.
 """
 
@@ -155,7 +155,7 @@ REFERENCE = "OpenCV, all frames + MTCNN"
 
 
 def measure(way: str, videos: list[Path], rounds: int) -> dict[str, Any]:
-    """One way on one core: medians over rounds, after one round on the first video."""
+    """One way on one core: medians over rounds."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     run = WAYS[way]()
 
@@ -167,7 +167,6 @@ def measure(way: str, videos: list[Path], rounds: int) -> dict[str, Any]:
             written = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
         return {"crops": crops, "wall": wall / crops, "cpu": cpu / crops, "bytes": written / crops}
 
-    once(videos[:1])
     results = [once(videos) for _ in range(rounds)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {key: median(r[key] for r in results) for key in results[0]} | {"peak": peak * 1024}
@@ -212,7 +211,7 @@ def show(results: dict[str, dict[str, dict[str, Any]]], boxes: dict[str, tuple[f
 
 def main(
     folder: Annotated[Path, typer.Option(help="Where the drawn videos lie.")] = Path("data/bench"),
-    videos: Annotated[int, typer.Option(help="Videos per size.")] = 2,
+    videos: Annotated[int, typer.Option(help="Videos per size.")] = 1,
     frames: Annotated[int, typer.Option(help="Frames per video.")] = 300,
     rounds: Annotated[int, typer.Option(help="Rounds of which the median is taken.")] = 3,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,

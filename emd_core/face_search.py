@@ -66,9 +66,13 @@ def find_face(
     }
     for i, face in look_near(images, detector, expected, cfg.batch).items():
         faces[i] = [face]
-    missing = [i for i in range(len(images)) if i not in keys and not faces[i]]
-    look_everywhere(missing)
-    return choose_face(faces)
+    chosen, searched = choose_face(faces), set(keys)
+    # Nothing was found there, or somebody whom the frames searched since show not to be the one.
+    while missing := [i for i in range(len(images)) if i not in searched and not chosen[i]]:
+        look_everywhere(missing)
+        searched |= set(missing)
+        chosen = choose_face(faces)
+    return chosen
 
 
 def look_near(

@@ -15,7 +15,7 @@ import torch
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import batched_nms, roi_align
+from torchvision.ops import batched_nms, box_iou, roi_align
 
 from emd_core.boxes import Detection, detections
 
@@ -39,54 +39,59 @@ class MtcnnDetector:
         """All faces whose shorter side is at least `min_face` px; frames are HWC uint8 RGB, [0, 255], of one size."""
         if not frames:
             return []
-        frames_B3HW = self._to_input(frames)
-        box_N4, score_N, frame_N = self._propose(frames, min_face)
-        # Input size, least probability, and overlap above which the less sure of two boxes is dropped: the last network
-        # is to choose among several candidates of one face.
-        stages: list[tuple[Callable[[Tensor], tuple[Tensor, ...]], int, float, float]] = [
-            (self.rnet, 24, REFINED, 0.7),
-            (self.onet, 48, self.threshold, 0.4),
-        ]
-        for network, size, threshold, overlap in stages:
-            box_N4 = squares(box_N4)
-            if not len(box_N4):
-                break
-            where_N5 = torch.cat([frame_N[:, None], box_N4], dim=1)
-            seen = roi_align(frames_B3HW, where_N5, size, aligned=True)
-            shift_N4, *_, probability_N2 = network(seen)
-            box_N4, score_N = moved(box_N4, shift_N4), probability_N2[:, 1]
-            keep = best(box_N4, score_N, frame_N, threshold, overlap)
-            box_N4, score_N, frame_N = box_N4[keep], score_N[keep], frame_N[keep]
-        found = torch.cat([box_N4, score_N[:, None]], dim=1).cpu().numpy()
-        return [detections(found[(frame_N == i).cpu().numpy()], frame, min_face) for i, frame in enumerate(frames)]
+        frames_B3HW = self._to_input(np.stack(frames))
+        # Candidates of one face are dropped before they are moved, since then they are alike: the next network is to
+        # choose. Only the last one's are dropped where they end.
+        box_N4, frame_N = self._propose(frames, min_face)
+        box_N4, shift_N4, score_N = look(self.rnet, 24, frames_B3HW, box_N4, frame_N)
+        keep = best(box_N4, score_N, frame_N, REFINED, overlap=0.7)
+        box_N4, frame_N = moved(box_N4[keep], shift_N4[keep]), frame_N[keep]
+        box_N4, shift_N4, score_N = look(self.onet, 48, frames_B3HW, box_N4, frame_N)
+        box_N4 = moved(box_N4, shift_N4)
+        keep = best(box_N4, score_N, frame_N, self.threshold, overlap=0.4)
+        box_K4 = voted(box_N4[keep], frame_N[keep], box_N4, score_N, frame_N)
+        found = torch.cat([box_K4, score_N[keep, None]], dim=1).cpu().numpy()
+        of_frame = frame_N[keep].cpu().numpy()
+        return [detections(found[of_frame == i], frame, min_face) for i, frame in enumerate(frames)]
 
-    def _to_input(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
-        pixels = torch.from_numpy(np.stack(frames)).to(self.device)
-        return pixels.permute(0, 3, 1, 2).float().sub(127.5).div(128)
+    def _to_input(self, frames_BHW3: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(frames_BHW3).to(self.device).permute(0, 3, 1, 2).float().sub(127.5).div(128)
 
-    def _propose(self, frames: Sequence[NDArray[np.uint8]], min_face: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates by the first network, on every level of an image pyramid: boxes, scores, frame numbers."""
+    def _propose(self, frames: Sequence[NDArray[np.uint8]], min_face: float) -> tuple[Tensor, Tensor]:
+        """Candidates by the first network, on every level of an image pyramid: boxes and frame numbers."""
         height, width = frames[0].shape[:2]
-        parts = []
+        parts = [torch.zeros(0, 10, device=self.device)]
+        level = list(frames)
         for scale in pyramid(height, width, min_face):
             size = (int(width * scale + 1), int(height * scale + 1))
-            parts.append(self._propose_at([_shrink(frame, size) for frame in frames], scale))
-        if not parts:
-            nothing = torch.zeros(0, device=self.device)
-            return nothing.reshape(0, 4), nothing, nothing
-        box_N4, score_N, frame_N = (torch.cat(column) for column in zip(*parts, strict=True))
-        keep = best(box_N4, score_N, frame_N, PROPOSED, overlap=0.7)
-        return box_N4[keep], score_N[keep], frame_N[keep]
+            level = [_shrink(frame, size) for frame in level]  # from the level before: a fraction of the work
+            parts.append(self._propose_at(np.stack(level), scale))
+        window_N4, shift_N4, score_N1, frame_N1 = torch.cat(parts).split([4, 4, 1, 1], dim=1)
+        keep = best(window_N4, score_N1[:, 0], frame_N1[:, 0], PROPOSED, overlap=0.7)
+        return moved(window_N4[keep], shift_N4[keep]), frame_N1[keep, 0]
 
-    def _propose_at(self, level: Sequence[NDArray[np.uint8]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        shift_B4hw, probability_B2hw = self.pnet(self._to_input(level))
+    def _propose_at(self, level_BHW3: NDArray[np.uint8], scale: float) -> Tensor:
+        """Window, shift, score and frame number of each candidate of one level, (N, 10)."""
+        shift_B4hw, probability_B2hw = self.pnet(self._to_input(level_BHW3))
         frame_N, y_N, x_N = torch.nonzero(probability_B2hw[:, 1] > PROPOSED, as_tuple=True)
         score_N = probability_B2hw[frame_N, 1, y_N, x_N]
         corner_N2 = torch.stack([x_N, y_N], dim=1) * STRIDE
         window_N4 = torch.cat([corner_N2, corner_N2 + WINDOW], dim=1) / scale
-        keep = best(window_N4, score_N, frame_N, PROPOSED, overlap=0.5)
-        box_N4 = moved(window_N4[keep], shift_B4hw[frame_N, :, y_N, x_N][keep])
-        return box_N4, score_N[keep], frame_N[keep].to(box_N4)
+        shift_N4 = shift_B4hw[frame_N, :, y_N, x_N]
+        candidate_N10 = torch.cat([window_N4, shift_N4, score_N[:, None], frame_N[:, None]], dim=1)
+        return candidate_N10[best(window_N4, score_N, frame_N, PROPOSED, overlap=0.5)]
+
+
+def look(
+    network: Callable[[Tensor], tuple[Tensor, ...]], size: int, frames_B3HW: Tensor, box_N4: Tensor, frame_N: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a network says of the candidates, each seen as a square of `size` px: that square, its shift, its score."""
+    box_N4 = squares(box_N4)
+    if not len(box_N4):
+        return box_N4, box_N4, box_N4.new_zeros(0)
+    seen = roi_align(frames_B3HW, torch.cat([frame_N[:, None], box_N4], dim=1), size, sampling_ratio=2, aligned=True)
+    shift_N4, *_, probability_N2 = network(seen)
+    return box_N4, shift_N4, probability_N2[:, 1]
 
 
 def _shrink(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -109,6 +114,15 @@ def best(box_N4: Tensor, score_N: Tensor, frame_N: Tensor, threshold: float, ove
     """Which of the boxes are sure enough and overlap no surer one of the same frame."""
     sure = torch.nonzero(score_N >= threshold)[:, 0]
     return sure[batched_nms(box_N4[sure], score_N[sure], frame_N[sure], overlap)]
+
+
+def voted(box_K4: Tensor, frame_K: Tensor, box_N4: Tensor, score_N: Tensor, frame_N: Tensor) -> Tensor:
+    """The chosen boxes, each as the mean of the candidates that overlap it by half, weighted by their scores.
+
+    Of many candidates that are all nearly sure, which one is the surest is chance; their mean is steady.
+    """
+    votes_KN = (box_iou(box_K4, box_N4) >= 0.5) * (frame_K[:, None] == frame_N) * score_N
+    return votes_KN @ box_N4 / votes_KN.sum(dim=1, keepdim=True)
 
 
 def moved(box_N4: Tensor, shift_N4: Tensor) -> Tensor:
