@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from emd_core.boxes import Square, cut
 from emd_core.masks import pack, unpack
-from emd_core.video import RgbReader, count_frames, decode, pick_frames, read_frames
+from emd_core.rgb import RgbReader
+from emd_core.video import count_frames, decode, pick_frames, read_frames
 
 CROP = 299  # px
 Image = NDArray[np.uint8]

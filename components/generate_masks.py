@@ -20,8 +20,9 @@ from emd_core.limits import limit_bad_videos
 from emd_core.manifest import FACES, MASKS, NO_MASK, OK, ORIGINAL, read_manifest, write_manifest
 from emd_core.masks import Mask, mask_from_difference, mask_from_patch, pack
 from emd_core.parallel import in_order
+from emd_core.rgb import RgbReader
 from emd_core.store import open_rows
-from emd_core.video import BrokenVideo, RgbReader, decode
+from emd_core.video import BrokenVideo, decode
 
 Found = list[Mask | str]  # per crop its mask, or the reason why there is none
 

@@ -15,7 +15,8 @@ from emd_core.detectors import FaceDetector
 from emd_core.face_search import FaceSearch, find_face
 from emd_core.growing import Grown, Row
 from emd_core.manifest import NO_FACE, OK, ORIGINAL, UNREADABLE
-from emd_core.video import BrokenVideo, PickedFrames, RgbReader
+from emd_core.rgb import RgbReader
+from emd_core.video import BrokenVideo, PickedFrames
 
 NO_CROP: Row = {"file": "", "row": -1, "crc32": 0, "x": 0, "y": 0, "side": 0, "score": 0.0, "box_from": ""}
 NO_CROP |= {"sharpness": 0.0, "phash": 0}

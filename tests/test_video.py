@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
+from emd_core.rgb import RgbReader
 from emd_core.video import (
     BrokenVideo,
     PickedFrames,
-    RgbReader,
     _decode_stretches,
     count_frames,
     decode,
