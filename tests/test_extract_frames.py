@@ -77,3 +77,10 @@ def test_frames_of_another_run_are_recognised(dataset: Path, tmp_path: Path) -> 
     )
     with pytest.raises(UserError, match="--frames was made from another run's --videos"):
         require_made_from(frames, "frames", videos=read_manifest(tmp_path / "videos", VIDEOS))
+
+
+def test_a_video_of_few_frames_leaves_the_others_theirs(dataset: Path, tmp_path: Path) -> None:
+    tiny.write_mp4(tiny.fake_path(dataset, "000_001"), tiny.face_frames(2, mouth=0.12))
+    table = read_manifest(extract(dataset, tmp_path), FRAMES).table.set_index("video")
+    assert list(table.loc["Face2Face/c23/000_001", "frames"]) == [0, 1]
+    assert list(table.loc["original/c23/000", "frames"]) == pick_frames(8, 3)

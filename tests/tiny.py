@@ -1,22 +1,26 @@
 """Tiny real things for tests: drawn faces that MTCNN finds, H.264 videos, and FaceForensics++ trees of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from components.crop_faces import CropFaces, crop_faces
 from components.extract_frames import ExtractFrames, extract_frames
+from components.generate_masks import GenerateMasks, generate_masks
 from components.ingest import Ingest, ingest
+from emd_core.manifest import FACES, FRAMES, MASKS, VIDEOS, read_manifest
 
 Image = NDArray[np.uint8]
 HEIGHT, WIDTH = 96, 128  # px
 FACE = 60  # px, height of a drawn face
 
+STAGES = {"ingest": VIDEOS, "extract_frames": FRAMES, "crop_faces": FACES, "generate_masks": MASKS}
 INGEST = Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.5, workers=1)
 EXTRACT = ExtractFrames(train=3, val=3, test=3, max_bad_share=0.5, workers=1, shard="1/1")
 CROP = CropFaces(
@@ -32,6 +36,7 @@ CROP = CropFaces(
     max_bad_share=0.5,
     workers=1,
 )
+MASK = GenerateMasks(source="video", threshold=10, min_difference=10, max_bad_share=1, workers=1)
 
 
 def draw_face(image: Image, x: int, y: int, height: int = FACE, mouth: float = 0.045) -> None:
@@ -154,3 +159,28 @@ def make_faces(dataset: Path, out: Path) -> Path:
     extract_frames(EXTRACT, dataset=dataset, videos=out / "videos", frames=out / "frames")
     crop_faces(CROP, dataset=dataset, frames=out / "frames", faces=out / "faces")
     return out
+
+
+def run_stages(
+    dataset: Path, out: Path, *, after: Mapping[str, Callable[[], None]] | None = None, **cropping: object
+) -> dict[str, pd.DataFrame]:
+    """All stages up to the masks, whatever share of the videos is bad; the table of each.
+
+    Args:
+        out: folder that holds the stages' folders, by the stages' names.
+        after: what to do after a stage.
+        cropping: settings of crop_faces to change.
+    """
+    lenient: dict[str, object] = {"max_bad_share": 1.0}
+    listed, picked, cropped, masked = (out / name for name in STAGES)
+    stages = [
+        lambda: ingest(INGEST.model_copy(update=lenient), dataset=dataset, videos=listed),
+        lambda: extract_frames(EXTRACT.model_copy(update=lenient), dataset=dataset, videos=listed, frames=picked),
+        lambda: crop_faces(CROP.model_copy(update=lenient | cropping), dataset=dataset, frames=picked, faces=cropped),
+        lambda: generate_masks(MASK, dataset=dataset, faces=cropped, masks=masked),
+    ]
+    for name, stage in zip(STAGES, stages, strict=True):
+        stage()
+        if after and name in after:
+            after[name]()
+    return {name: read_manifest(out / name, schema).table for name, schema in STAGES.items()}
