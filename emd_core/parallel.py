@@ -1,6 +1,7 @@
 """The same work on many items, in processes; the results come in the order of the items."""
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -44,9 +45,8 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
 
 
 def _use_one_thread() -> None:
-    """One core per process: threads of several processes on the same cores are many times slower."""
-    import cv2
-    import torch
+    """One core per process: threads of several processes on the same cores are many times slower.
 
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    Runs before a process imports what it works with; torch and OpenCV read these then.
+    """
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from emd_core.atomic import atomic_file
 from emd_core.config import Config
-from emd_core.datasets.affectnet import AffectNet
+from emd_core.datasets.expression_faces import ExpressionFaces
 from emd_core.errors import UserError
 from emd_core.losses import expression_loss
 from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr
@@ -107,14 +107,14 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
     killed goes on from its last epoch when called again with the same `work`, and ends with the same weights as one
     that was not. SIGTERM raises Preempted after the step; nothing is saved then, as an epoch takes minutes at most.
     """
-    val = AffectNet(expressions, "val", cfg.network.size)
+    val = ExpressionFaces(expressions, "val", cfg.network.size)
     if isinstance(cfg.recipe, Published):
         model = published(cfg.recipe, cfg.network).to(pick_device())
         save_esr(work / CHECKPOINT, model)
         on_epoch(0, {"train/branches": float(cfg.network.branches), **validate(model, val, cfg)})
         return
     augments = isinstance(cfg.recipe, BranchByBranch) or cfg.recipe.augment
-    train = AffectNet(expressions, "train", cfg.network.size, augment=augmentation() if augments else None)
+    train = ExpressionFaces(expressions, "train", cfg.network.size, augment=augmentation() if augments else None)
     torch.manual_seed(cfg.seed)
     model = ESR(cfg.network).to(pick_device()).to(memory_format=torch.channels_last)
     first, best = 0, work  # number of the phase's first epoch, and where the phase before left its best model
@@ -167,7 +167,7 @@ def published(recipe: Published, network: ESRConfig) -> ESR:
     return model
 
 
-def draw(train: AffectNet, images_per_class: int | None, rng: np.random.Generator) -> Subset[tuple[Tensor, int]]:
+def draw(train: ExpressionFaces, images_per_class: int | None, rng: np.random.Generator) -> Subset[tuple[Tensor, int]]:
     """At most so many random images of each class, without repetition; None = all images."""
     if images_per_class is None:
         return Subset(train, range(len(train)))
@@ -212,7 +212,7 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def predict(model: ESR, faces: AffectNet, cfg: TrainFer, branches: int | None = None) -> tuple[Tensor, Tensor]:
+def predict(model: ESR, faces: ExpressionFaces, cfg: TrainFer, branches: int | None = None) -> tuple[Tensor, Tensor]:
     """Logits of the first `branches` branches (None: all), B K 8, and the true classes, B."""
     model.eval()
     device = next(model.parameters()).device
@@ -224,7 +224,7 @@ def predict(model: ESR, faces: AffectNet, cfg: TrainFer, branches: int | None = 
     return torch.cat(logits), torch.cat(labels)
 
 
-def validate(model: ESR, val: AffectNet, cfg: TrainFer, branches: int | None = None) -> dict[str, float]:
+def validate(model: ESR, val: ExpressionFaces, cfg: TrainFer, branches: int | None = None) -> dict[str, float]:
     """Accuracy of the ensemble's vote and of every branch."""
     logits_BKN, label_B = predict(model, val, cfg, branches)
     accuracy = {"val/accuracy": _share(vote(logits_BKN) == label_B)}
@@ -236,7 +236,7 @@ def validate(model: ESR, val: AffectNet, cfg: TrainFer, branches: int | None = N
 def confusion_table(cfg: TrainFer, expressions: Path, checkpoint: Path) -> pd.DataFrame:
     """Columns actual and predicted (by the vote): class names, one row per validation face."""
     model = load_esr(checkpoint).to(pick_device())
-    logits_BKN, label_B = predict(model, AffectNet(expressions, "val", cfg.network.size), cfg)
+    logits_BKN, label_B = predict(model, ExpressionFaces(expressions, "val", cfg.network.size), cfg)
     names = np.array(EXPRESSIONS)
     return pd.DataFrame({"actual": names[label_B.numpy()], "predicted": names[vote(logits_BKN).numpy()]})
 

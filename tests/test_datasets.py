@@ -1,6 +1,7 @@
 """Each layout, in a miniature with missing, extra and misnamed files, becomes the table that it stands for."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,13 +22,23 @@ FILES = {
         "original_sequences/c23/videos/007.mp4",  # as the oldest script laid them out
         "manipulated_sequences/FaceShifter/c23/videos/003_007.mp4",
         "manipulated_sequences/FaceShifter/c23/videos/007_03.mp4",  # misnamed
+        "manipulated_sequences/FaceShifter/c23/videos/003_007.MP4",
     ],
     "dfd": [
         "original_sequences/actors/raw/videos/01__exit_phone_room.mp4",
         "original_sequences/actors/raw/videos/holiday.mp4",
         "manipulated_sequences/DeepFakeDetection/raw/videos/01_02__exit_phone_room__YVGY8LOK.mp4",
+        "manipulated_sequences/DeepFakeDetection/raw/videos/01_02__exit_phone_room__FW94AIMJ.mp4",  # by another model
+        "manipulated_sequences/DeepFakeDetection/raw/videos/03_02__kitchen_pan__8DTEGQ54.mp4",  # of a missing original
         "manipulated_sequences/DeepFakeDetection/raw/videos/01_02__exit_phone_room.mp4",
         "manipulated_sequences/DeepFakeDetection/masks/videos/01_02__exit_phone_room__YVGY8LOK.mp4",
+    ],
+    "dfdc": [
+        "dfdc_train_part_0/a.mp4",
+        "dfdc_train_part_0/fa.mp4",
+        "dfdc_train_part_0/fa (1).mp4",
+        "dfdc_train_part_40/FB.mp4",  # misnamed
+        "dfdc_train_part_40/b.mp4",
     ],
     "celebdf": [
         "Celeb-real/id0_0000.mp4",
@@ -42,11 +53,12 @@ FILES = {
         "manipulated_videos/reenact_postprocess/000_M101.mp4",
         "manipulated_videos/end_to_end/001_W005.mp4",
     ],
-    "uadfv": ["real/0000.mp4", "real/0001.mp4", "real/copy of 0001.mp4", "fake/0000_fake.mp4", "fake/0002.mp4"],
+    "uadfv": ["real/0000.mp4", "real/0001.mp4", "real/copy of 0001.mp4", "fake/0000_fake.mp4", "fake/0002_fale.mp4"],
     "dftimit": [
         "lower_quality/fadg0/sa1-video-fram1.avi",
         "lower_quality/fadg0/sa1.avi",
         "higher_quality/fadg0/sa1-video-fram1.avi",
+        "higher_quality/fadg0/sa2-video-fram1.avi",  # of a missing original
         "VidTIMIT/fadg0/sa1.avi",
     ],
     "own_videos": ["a b/ü 1.mov", "fakes/1.mp4", "fakes/2.mp4", "masks/1.mp4"],
@@ -54,7 +66,13 @@ FILES = {
 LISTS = {
     "faceforensics/splits/train.json": '[["003", "007"]]',
     "faceforensics/splits/val.json": "[]",
-    "faceforensics/splits/test.json": "[]",
+    "faceforensics/splits/test.json": '[["010", "011"]]',
+    "dfdc/dfdc_train_part_0/metadata.json": (
+        '{"fa.mp4": {"label": "FAKE", "original": "a.mp4"}, "a.mp4": {"label": "REAL"}}'
+    ),
+    "dfdc/dfdc_train_part_40/metadata.json": (
+        '{"b.mp4": {"label": "REAL"}, "fb.mp4": {"label": "FAKE", "original": "b.mp4"}}'
+    ),
     "celebdf/List_of_testing_videos.txt": (
         "1 Celeb-real/id0_0000.mp4\n1 YouTube-real/00000.mp4\n0 Celeb-synthesis/id0_id16_0000.mp4\n"
         "0 Celeb-synthesis/id0_id17_0009.mp4\n"
@@ -76,23 +94,46 @@ EXPECTED = {  # method, qualities; then videos with label, split, target, source
             ("FaceShifter/c23/003_007", 1, "train", "003", "007", "ok"),
             ("original/c23/007", 0, "train", "007", "", "ok"),
             ("FaceShifter/c23/007_003", 1, "train", "007", "003", "missing"),
+            ("original/c23/010", 0, "test", "010", "", "missing"),
+            ("FaceShifter/c23/010_011", 1, "test", "010", "011", "missing"),
+            ("original/c23/011", 0, "test", "011", "", "missing"),
+            ("FaceShifter/c23/011_010", 1, "test", "011", "010", "missing"),
         ],
-        ["manipulated_sequences/FaceShifter/c23/videos/007_03.mp4"],
+        [
+            "manipulated_sequences/FaceShifter/c23/videos/003_007.MP4",
+            "manipulated_sequences/FaceShifter/c23/videos/007_03.mp4",
+        ],
     ),
     "dfd": (
         ["DeepFakeDetection"],
         ["c0"],
         [
             ("original/c0/01__exit_phone_room", 0, "test", "01__exit_phone_room", "", "ok"),
+            *(
+                (f"DeepFakeDetection/c0/01_02__exit_phone_room__{m}", 1, "test", "01__exit_phone_room", f"02_{m}", "ok")
+                for m in ("FW94AIMJ", "YVGY8LOK")
+            ),
+            ("original/c0/03__kitchen_pan", 0, "test", "03__kitchen_pan", "", "missing"),
             (
-                "DeepFakeDetection/c0/01_02__exit_phone_room__YVGY8LOK",
-                *(1, "test", "01__exit_phone_room", "02", "ok"),
+                "DeepFakeDetection/c0/03_02__kitchen_pan__8DTEGQ54",
+                *(1, "test", "03__kitchen_pan", "02_8DTEGQ54", "ok"),
             ),
         ],
         [
             "manipulated_sequences/DeepFakeDetection/raw/videos/01_02__exit_phone_room.mp4",
             "original_sequences/actors/raw/videos/holiday.mp4",
         ],
+    ),
+    "dfdc": (
+        ["DFDC"],
+        ["released"],
+        [
+            ("original/released/a", 0, "train", "a", "", "ok"),
+            ("DFDC/released/fa", 1, "train", "a", "", "ok"),
+            ("original/released/b", 0, "test", "b", "", "ok"),
+            ("DFDC/released/fb", 1, "test", "b", "", "missing"),
+        ],
+        ["dfdc_train_part_0/fa (1).mp4", "dfdc_train_part_40/FB.mp4"],
     ),
     "celebdf": (
         ["CelebDF"],
@@ -125,8 +166,9 @@ EXPECTED = {  # method, qualities; then videos with label, split, target, source
             ("original/released/0000", 0, "test", "0000", "", "ok"),
             ("UADFV/released/0000_fake", 1, "test", "0000", "", "ok"),
             ("original/released/0001", 0, "test", "0001", "", "ok"),
+            ("UADFV/released/0001_fake", 1, "test", "0001", "", "missing"),
         ],
-        ["fake/0002.mp4", "real/copy of 0001.mp4"],
+        ["fake/0002_fale.mp4", "real/copy of 0001.mp4"],
     ),
     "dftimit": (
         ["DeepfakeTIMIT"],
@@ -136,6 +178,8 @@ EXPECTED = {  # method, qualities; then videos with label, split, target, source
             ("DeepfakeTIMIT/lower_quality/fadg0_sa1_fram1", 1, "test", "fadg0_sa1", "fram1", "ok"),
             ("original/higher_quality/fadg0_sa1", 0, "test", "fadg0_sa1", "", "ok"),
             ("DeepfakeTIMIT/higher_quality/fadg0_sa1_fram1", 1, "test", "fadg0_sa1", "fram1", "ok"),
+            ("original/higher_quality/fadg0_sa2", 0, "test", "fadg0_sa2", "", "missing"),
+            ("DeepfakeTIMIT/higher_quality/fadg0_sa2_fram1", 1, "test", "fadg0_sa2", "fram1", "ok"),
         ],
         ["lower_quality/fadg0/sa1.avi"],
     ),
@@ -174,6 +218,29 @@ def test_a_layout_becomes_its_table(root: Path, layout: str) -> None:
     assert all((root / layout / path).is_file() for path in found["path"])
     assert table.loc[table["status"] == "missing", "reason"].str.contains("names it, but .* is not there").all()
     assert strays(root / layout, table) == unnamed
+    assert ids_in_two_splits(table) == []
+
+
+def ids_in_two_splits(table: pd.DataFrame) -> list[str]:
+    ids = pd.concat([table["target"], table["source"]])
+    splits = pd.concat([table["split"], table["split"]]).groupby(ids).nunique().drop("", errors="ignore")
+    return [str(name) for name in splits[splits > 1].index]
+
+
+def test_ids_in_two_splits_would_be_seen(root: Path) -> None:
+    table = LAYOUTS["faceforensics"](root / "faceforensics", ["FaceShifter"], ["c23"])
+    assert ids_in_two_splits(table.replace({"source": {"010": "003"}})) == ["003"]
+    assert ids_in_two_splits(table.replace({"target": {"011": "007"}})) == ["007"]
+
+
+def test_a_folder_is_listed_once_and_no_file_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(str(folder)) or scandir(folder))
+    monkeypatch.setattr(Path, "is_file", lambda path: pytest.fail(f"asked for {path}"))
+    methods, qualities, *_ = EXPECTED["faceforensics"]
+    LAYOUTS["faceforensics"](root / "faceforensics", methods, qualities)
+    assert len(listed) == len(set(listed)) == 4  # originals in two places, fakes, masks
 
 
 @pytest.mark.parametrize("layout", EXPECTED)
@@ -201,6 +268,12 @@ def test_masks_are_found_where_there_are_some(root: Path, layout: str) -> None:
         ("celebdf", "List_of_testing_videos.txt", "0 Celeb-real/id0_0000.mp4", 'line 1: "0 Celeb-real.*" is none of'),
         ("celebdf", "List_of_testing_videos.txt", "1 Celeb-real/id0.mp4\n0 Celeb-synthesis/a.mp4", "line 2: "),
         ("celebdf", "List_of_testing_videos.txt", b"\xff\xfe\x00", "is no text file"),
+        (
+            "dfdc",
+            "dfdc_train_part_40/metadata.json",
+            '{"fb.mp4": {"label": "FAKE", "original": "a.mp4"}}',
+            "'a' is in the splits train and test",
+        ),
         ("deeperforensics", "lists/splits/test.txt", "000_M101.mp4", "'000' is in the splits train and test"),
         ("deeperforensics", "lists/splits/test.txt", "002_M101.mp4", "'M101' is in the splits train and test"),
         ("deeperforensics", "lists/splits/test.txt", "seven.mp4", "line 1: .*is not like 000_M101.mp4"),
@@ -215,10 +288,16 @@ def test_masks_are_found_where_there_are_some(root: Path, layout: str) -> None:
         ("own_videos", "videos.csv", "path,label,split\na.mp4,0,dev\n", "line 2: split is 'dev'"),
         ("own_videos", "videos.csv", "path,label,method\na.mp4,1,original\n", "line 2: label 1 and method 'original'"),
         ("own_videos", "videos.csv", b"path,label\n\xff,0\n", "no CSV file in UTF-8"),
+        ("own_videos", "videos.csv", "path,label\na.mp4,0,c\n", "line 2 has more cells than the first line"),
+        ("own_videos", "videos.csv", "path,label\na.mp4,0\n./a.mp4,1\n", "line 3: a video 'a' .* line 2 too"),
+        ("own_videos", "videos.csv", "path,label\na.mp4,0\na.avi,0\n", "line 3: a video 'a' .* line 2 too"),
+        ("own_videos", "videos.csv", "path,label,target\na.mp4,0,x\nb.mp4,0,x\n", "line 3: an original with target"),
+        ("own_videos", "videos.csv", "path,label,method\na.mp4,1,../x\n", "line 2: method is '../x'; it may have"),
+        ("own_videos", "videos.csv", "path,label,quality\na.mp4,1,a-b\n", "line 2: quality is 'a-b'; it may have"),
         (
             "own_videos",
             "videos.csv",
-            "path,label,split,target\na.mp4,0,train,x\nb.mp4,0,test,x\n",
+            "path,label,split,target\na.mp4,0,train,x\nb.mp4,1,test,x\n",
             "'x' is in the splits",
         ),
     ],
@@ -232,7 +311,7 @@ def test_bad_lists_are_refused_with_their_line(
     if text is not None:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(UserError, match=says):
-        LAYOUTS[layout](root / layout, methods if layout != "own_videos" else [], qualities)
+        LAYOUTS[layout](root / layout, methods, qualities)
 
 
 def own(root: Path, rows: Sequence[tuple[str, int, str, str]]) -> pd.DataFrame:

@@ -107,8 +107,8 @@ def test_other_folders_and_parts_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("methods", ["Face2Face"], r"ingest.methods is \[Face2Face\], but dataset dfdc has \[DFDC\] only"),
-        ("qualities", ["c23"], r"ingest.qualities is \[c23\], but dataset dfdc has \[released\] only"),
+        ("methods", ["Face2Face"], "ingest.methods names the unknown Face2Face; the known ones are DFDC"),
+        ("qualities", ["c23"], "ingest.qualities names the unknown c23; the known ones are released"),
     ],
 )
 def test_methods_and_qualities_of_another_dataset_are_refused(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from components import train_fer as component
 from components.training_output import best_metrics
 from emd_core.config import read_params, section
-from emd_core.datasets.affectnet import AffectNet
+from emd_core.datasets.expression_faces import ExpressionFaces
 from emd_core.errors import Preempted, UserError
 from emd_core.losses import expression_loss
 from emd_core.models.checkpoint import CHECKPOINT, load_esr
@@ -79,7 +79,7 @@ def test_only_the_phases_branches_learn() -> None:
 
 
 def test_a_draw_is_balanced_and_changes_with_the_branch(expressions: Path) -> None:
-    train = AffectNet(expressions, "train", 54)
+    train = ExpressionFaces(expressions, "train", 54)
     train.labels[1] = 7  # class 0 has three images left, class 7 five
     draws = [draw(train, 4, np.random.default_rng([0, n])).indices for n in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Row, read_lines, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import (
+    RELEASED,
+    Files,
+    Row,
+    read_lines,
+    require_known,
+    require_layout,
+    video_row,
+    videos_table,
+)
 from emd_core.errors import UserError
 from emd_core.manifest import ORIGINAL
 
@@ -37,6 +46,7 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
 
 
 def _rows(root: Path) -> Iterator[Row]:
+    files = Files(root)
     about = {"quality": RELEASED, "split": "test", "named_by": LIST}
     for number, line in enumerate(read_lines(root / LIST), start=1):
         label, _, path = line.partition(" ")
@@ -50,8 +60,8 @@ def _rows(root: Path) -> Iterator[Row]:
         # A celebrity's video and a stranger's could have one name, so the stranger's carries its folder.
         if real:
             name = name if folder == "Celeb-real" else f"YouTube-{name}"
-            yield video_row(root, [path], method=ORIGINAL, target=name, source="", name=name, **about)
+            yield video_row(files, [path], method=ORIGINAL, target=name, source="", name=name, **about)
         else:
             target, source, scene = FAKE.fullmatch(name).groups()  # type: ignore[union-attr]
             of = {"target": f"{target}_{scene}", "source": source}
-            yield video_row(root, [path], method=METHODS[0], name=name, **of, **about)
+            yield video_row(files, [path], method=METHODS[0], name=name, **of, **about)

@@ -14,7 +14,16 @@ from pathlib import Path
 import pandas as pd
 
 from emd_core.datasets.faceforensics import original_paths
-from emd_core.datasets.rows import RELEASED, Row, read_lines, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import (
+    RELEASED,
+    Files,
+    Row,
+    read_lines,
+    require_known,
+    require_layout,
+    video_row,
+    videos_table,
+)
 from emd_core.errors import UserError
 from emd_core.manifest import ORIGINAL
 
@@ -38,13 +47,14 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     require_known("ingest.methods", methods, METHODS)
     require_known("ingest.qualities", qualities, [RELEASED])
     require_layout(root, "DeeperForensics-1.0", ["manipulated_videos", "lists/splits"])
-    return videos_table((row for split in SPLITS for row in _rows(root, methods, split)), root)
+    files = Files(root)
+    return videos_table((row for split in SPLITS for row in _rows(files, methods, split)), root)
 
 
-def _rows(root: Path, methods: Sequence[str], split: str) -> Iterator[Row]:
-    path = root / "lists/splits" / f"{split}.txt"
+def _rows(files: Files, methods: Sequence[str], split: str) -> Iterator[Row]:
+    path = files.root / "lists/splits" / f"{split}.txt"
     about = {"quality": RELEASED, "split": split, "named_by": f"lists/splits/{split}.txt"}
-    with_originals = (root / "original_sequences").is_dir()
+    with_originals = (files.root / "original_sequences").is_dir()
     for number, line in enumerate(read_lines(path), start=1):
         name = Path(line).stem
         found = NAME.fullmatch(name)
@@ -55,7 +65,7 @@ def _rows(root: Path, methods: Sequence[str], split: str) -> Iterator[Row]:
         target, source = found.groups()
         if with_originals:
             paths = original_paths("c23", target)
-            yield video_row(root, paths, method=ORIGINAL, target=target, source="", name=target, **about)
+            yield video_row(files, paths, method=ORIGINAL, target=target, source="", name=target, **about)
         for method in methods:
             paths = [f"manipulated_videos/{method}/{name}.mp4"]
-            yield video_row(root, paths, method=method, target=target, source=source, name=name, **about)
+            yield video_row(files, paths, method=method, target=target, source=source, name=name, **about)

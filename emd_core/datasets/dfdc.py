@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Row, video_row
+from emd_core.datasets.rows import RELEASED, Files, Row, require_known, video_row, videos_table
 from emd_core.errors import UserError
-from emd_core.manifest import ORIGINAL, VIDEOS
+from emd_core.manifest import ORIGINAL
 
 METHODS = ("DFDC",)
 QUALITIES = (RELEASED,)
@@ -28,32 +28,32 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
 
     Args:
         root: the dataset folder.
-        methods, qualities: DFDC names neither, so these must be METHODS and QUALITIES.
+        methods, qualities: DFDC names neither; METHODS and QUALITIES are all there is.
 
     Returns:
         One row per video that the metadata name, status "ok" or "missing". An original stands directly before all
         fakes that were made from it, in whichever part they are; a fake may be listed without its original.
 
     Raises:
-        UserError: other methods or qualities, no such layout under `root`, bad metadata, or a video in two parts.
+        UserError: other methods or qualities, no such layout under `root`, bad metadata, a video in two parts, or a
+            fake in another split than its original's other fakes.
     """
-    _require_only("ingest.methods", methods, METHODS)
-    _require_only("ingest.qualities", qualities, QUALITIES)
-    part_of: dict[object, str] = {}
-    groups: dict[object, list[Row]] = {}  # target -> its rows
+    require_known("ingest.methods", methods, METHODS)
+    require_known("ingest.qualities", qualities, QUALITIES)
+    files, part_of = Files(root), dict[object, str]()
+    rows: list[Row] = []
     for number, part in _parts(root):
-        for row in _part_rows(root, part, number):
+        for row in _part_rows(files, part, number):
             other = part_of.setdefault(row["video"], part)
             if other != part:
                 raise UserError(
                     f"{root} has {Path(str(row['path'])).name} in both {other} and {part}; a video may be in one part "
                     "only, or the test set leaks into training: remove it from one of them."
                 )
-            groups.setdefault(row["target"], []).append(row)
-    if not groups:
+            rows.append(row)
+    if not rows:
         raise UserError(f"the metadata.json files in {root} name no video; put the dataset's own ones there.")
-    rows = [row for group in groups.values() for row in sorted(group, key=lambda row: str(row["label"]))]
-    return pd.DataFrame(rows, columns=VIDEOS.names)
+    return videos_table(rows, root)
 
 
 def _parts(root: Path) -> list[tuple[int, str]]:
@@ -68,17 +68,19 @@ def _parts(root: Path) -> list[tuple[int, str]]:
     return sorted(found)
 
 
-def _part_rows(root: Path, part: str, number: int) -> Iterator[Row]:
+def _part_rows(files: Files, part: str, number: int) -> Iterator[Row]:
     split = next((split for split, parts in SPLITS.items() if number in parts), None)
     if split is None:
-        raise UserError(f"{root / part} belongs to no split; DFDC's training set has the parts 0 to 49, so remove it.")
-    path = root / part / "metadata.json"
+        raise UserError(
+            f"{files.root / part} belongs to no split; DFDC's training set has the parts 0 to 49, so remove it."
+        )
+    path = files.root / part / "metadata.json"
     for name, entry in _read_metadata(path).items():
         match entry:
             case {"label": "REAL"}:
-                yield _row(root, part, split, name, ORIGINAL, name)
+                yield _row(files, part, split, name, ORIGINAL, name)
             case {"label": "FAKE", "original": str(original)}:
-                yield _row(root, part, split, name, *METHODS, original)
+                yield _row(files, part, split, name, *METHODS, original)
             case _:
                 raise UserError(
                     f'{path}: the entry of {name} is {entry}; it must have the label "REAL", or "FAKE" and the name of '
@@ -100,9 +102,9 @@ def _read_metadata(path: Path) -> dict[str, object]:
     return entries
 
 
-def _row(root: Path, part: str, split: str, name: str, method: str, original: str) -> Row:
+def _row(files: Files, part: str, split: str, name: str, method: str, original: str) -> Row:
     return video_row(
-        root,
+        files,
         [f"{part}/{name}"],
         method=method,
         quality=RELEASED,
@@ -112,8 +114,3 @@ def _row(root: Path, part: str, split: str, name: str, method: str, original: st
         name=Path(name).stem,
         named_by=f"{part}/metadata.json",
     )
-
-
-def _require_only(key: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    if list(asked) != list(known):
-        raise UserError(f"{key} is [{', '.join(asked)}], but dataset dfdc has [{', '.join(known)}] only; write that.")

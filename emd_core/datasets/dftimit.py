@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import Row, list_names, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.manifest import ORIGINAL
 
 METHODS = ("DeepfakeTIMIT",)
@@ -31,14 +31,15 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     require_known("ingest.methods", methods, METHODS)
     require_known("ingest.qualities", qualities, QUALITIES)
     require_layout(root, "DeepfakeTIMIT", qualities)
-    return videos_table((row for quality in qualities for row in _rows(root, quality)), root)
+    files = Files(root)
+    return videos_table((row for quality in qualities for row in _rows(files, quality)), root)
 
 
-def _rows(root: Path, quality: str) -> Iterator[Row]:
+def _rows(files: Files, quality: str) -> Iterator[Row]:
     about = {"quality": quality, "split": "test"}
-    originals = (root / "VidTIMIT").is_dir()
-    for subject in sorted(p.name for p in (root / quality).iterdir() if p.is_dir()):
-        for file in list_names(root / quality / subject):
+    originals = (files.root / "VidTIMIT").is_dir()
+    for subject in sorted(p.name for p in (files.root / quality).iterdir() if p.is_dir()):
+        for file in files.videos(f"{quality}/{subject}"):
             found = NAME.fullmatch(Path(file).stem)
             if not found:
                 continue
@@ -46,6 +47,6 @@ def _rows(root: Path, quality: str) -> Iterator[Row]:
             target = f"{subject}_{sentence}"
             if originals:
                 real = {"method": ORIGINAL, "target": target, "source": "", "name": target}
-                yield video_row(root, [f"VidTIMIT/{subject}/{sentence}.avi"], named_by="its fake", **real, **about)
+                yield video_row(files, [f"VidTIMIT/{subject}/{sentence}.avi"], named_by="its fake", **real, **about)
             fake = {"method": METHODS[0], "target": target, "source": source, "name": f"{target}_{source}"}
-            yield video_row(root, [f"{quality}/{subject}/{file}"], named_by="the folder", **fake, **about)
+            yield video_row(files, [f"{quality}/{subject}/{file}"], named_by="the folder", **fake, **about)

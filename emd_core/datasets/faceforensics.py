@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import Row, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
 from emd_core.manifest import ORIGINAL
 
@@ -76,13 +76,14 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     pairs = read_splits(root)
     if not any(pairs.values()):
         raise UserError(f"the split files in {root / 'splits'} name no video; put the dataset's official ones there.")
+    files = Files(root)
     rows = [
         row
         for quality in qualities
         for split, listed in pairs.items()
         for a, b in listed
         for target, source in ((a, b), (b, a))
-        for row in _group(root, methods, quality, split, target, source)
+        for row in _group(files, methods, quality, split, target, source)
     ]
     return videos_table(rows, root)
 
@@ -98,13 +99,13 @@ def original_paths(quality: str, target: str) -> list[str]:
     return [f"{part}/{folder}/videos/{target}.mp4" for part in parts for folder in quality_folders(quality)]
 
 
-def _group(root: Path, methods: Sequence[str], quality: str, split: str, target: str, source: str) -> Iterator[Row]:
+def _group(files: Files, methods: Sequence[str], quality: str, split: str, target: str, source: str) -> Iterator[Row]:
     """The row of original `target`, then one row per method of the fake that was made from it."""
     about = {"quality": quality, "split": split, "target": target, "named_by": f"split '{split}'"}
-    yield video_row(root, original_paths(quality, target), method=ORIGINAL, source="", name=target, **about)
+    yield video_row(files, original_paths(quality, target), method=ORIGINAL, source="", name=target, **about)
     name = f"{target}_{source}"
     for method in methods:
         folder = f"manipulated_sequences/{method}"
         paths = [f"{folder}/{quality_folder}/videos/{name}.mp4" for quality_folder in quality_folders(quality)]
         mask = f"{folder}/masks/videos/{name}.mp4"
-        yield video_row(root, paths, method=method, source=source, name=name, mask_path=mask, **about)
+        yield video_row(files, paths, method=method, source=source, name=name, mask_path=mask, **about)

@@ -3,18 +3,19 @@
     <root>/videos.csv    a line per video, with the columns below; a mask video is aligned with its video
 
 path and label (0 = original, 1 = manipulated) are required. The others may be left out or empty: method
-("manipulated"), quality ("released"), target (what the video shows; an original and the fakes made of it share it),
-source (whose face or expression was put in), split, mask_path.
+("manipulated"), quality ("released"), target (the original video; the fakes made of it share it), source (whose face or
+expression was put in), split, mask_path.
 """
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Row, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
 from emd_core.manifest import ORIGINAL
 
@@ -36,11 +37,12 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
     """
     require_layout(root, "list of one's own videos", [LIST])
     lines = list(_lines(root / LIST))
+    _refuse_twice(lines)
     require_known("ingest.methods", methods, sorted({line["method"] for line in lines} - {ORIGINAL}))
     require_known("ingest.qualities", qualities, sorted({line["quality"] for line in lines}))
-    groups = _groups(lines)
+    files, groups = Files(root), _groups(lines)
     chosen = (x for x in lines if x["method"] in (*methods, ORIGINAL) and x["quality"] in qualities)
-    return videos_table((_row(root, line, groups) for line in chosen), root)
+    return videos_table((_row(files, line, groups) for line in chosen), root)
 
 
 def _lines(path: Path) -> Iterator[dict[str, str]]:
@@ -55,9 +57,10 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
                     f"{path}: column {wrong[0]} is missing or unknown; the first line must name them: {known}."
                 )
             for cells in reader:
-                yield _complete(
-                    {k: (v or "").strip() for k, v in cells.items() if k}, f"{path}, line {reader.line_num}"
-                )
+                where = f"{path}, line {reader.line_num}"
+                if cells.pop(None, None):
+                    raise UserError(f"{where} has more cells than the first line; quote values that hold a comma.")
+                yield _complete({k: (v or "").strip() for k, v in cells.items()}, where)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no CSV file in UTF-8 ({error}); save it as one.") from None
 
@@ -74,24 +77,39 @@ def _complete(line: dict[str, str], where: str) -> dict[str, str]:
         raise UserError(
             f"{where}: label {line['label']} and method '{method}' disagree; '{ORIGINAL}' has label 0 only."
         )
+    for column, value in (("method", method), ("quality", line.get("quality") or RELEASED)):
+        if not re.fullmatch(r"[\w.]+", value):  # it becomes part of file names
+            raise UserError(f"{where}: {column} is '{value}'; it may have letters, digits, '_' and '.' only.")
     if not line["path"]:
         raise UserError(f"{where}: path is empty; name the video, relative to the list.")
     for column in ("path", "mask_path"):
         inside = PurePosixPath(line.get(column, ""))
         if inside.is_absolute() or ".." in inside.parts:
             raise UserError(f"{where}: {column} is '{inside}'; it must lie below the list's folder, without '..'.")
+        line[column] = str(inside) if line.get(column) else ""
     name = str(PurePosixPath(line["path"]).with_suffix(""))
     defaults = {"method": method, "quality": RELEASED, "target": name, "source": "", "split": "", "mask_path": ""}
-    return {column: line.get(column) or value for column, value in defaults.items()} | {
-        "path": line["path"],
-        "name": name,
-    }
+    given = {column: line.get(column) or value for column, value in defaults.items()}
+    return given | {"path": line["path"], "name": name, "where": where}
 
 
-def _row(root: Path, line: dict[str, str], groups: dict[str, str]) -> Row:
+def _refuse_twice(lines: Sequence[dict[str, str]]) -> None:
+    """Refuse what would drop a line or cut one original by another's faces."""
+    seen: dict[tuple[str, ...], str] = {}
+    for line in lines:
+        keys = {("name", line["quality"], line["name"]): f"a video '{line['name']}' of this quality"}
+        if line["method"] == ORIGINAL:
+            keys["target", line["quality"], line["target"]] = f"an original with target '{line['target']}'"
+        for key, what in keys.items():
+            if other := seen.get(key):
+                raise UserError(f"{line['where']}: {what} stands in {other} too; give each its own name and target.")
+            seen[key] = line["where"]
+
+
+def _row(files: Files, line: dict[str, str], groups: dict[str, str]) -> Row:
     kept = {k: line[k] for k in ("method", "quality", "target", "source", "name", "mask_path")}
     split = line["split"] or draw_split(groups[line["target"]])
-    return video_row(root, [line["path"]], split=split, named_by=LIST, **kept)
+    return video_row(files, [line["path"]], split=split, named_by=LIST, **kept)
 
 
 def _groups(lines: Sequence[dict[str, str]]) -> dict[str, str]:

@@ -14,8 +14,41 @@ RELEASED = "released"  # the quality of videos that come in one compression
 Row = dict[str, object]
 
 
+class Files:
+    """The files below a folder, asked for by their path relative to it.
+
+    Each folder is listed once, however many of its files are asked for: 100,000 videos on a network disk are not asked
+    for one by one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        return name in self.names(folder)
+
+    def names(self, folder: str) -> frozenset[str]:
+        """Names of the files that lie directly in `folder`; none where there is no such folder."""
+        if folder not in self._names:
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    self._names[folder] = frozenset(entry.name for entry in entries if entry.is_file())
+            except (FileNotFoundError, NotADirectoryError):
+                self._names[folder] = frozenset()
+            except OSError as error:
+                reason = f"{self.root / folder} cannot be listed ({error.strerror})"
+                raise UserError(f"{reason}; whoever runs this must be able to read the data set.") from None
+        return self._names[folder]
+
+    def videos(self, folder: str) -> list[str]:
+        """Names of the videos that lie directly in `folder`, sorted."""
+        return sorted(n for n in self.names(folder) if n.lower().endswith(VIDEO_SUFFIXES) and not n.startswith("."))
+
+
 def video_row(
-    root: Path,
+    files: Files,
     paths: Sequence[str],
     *,
     method: str,
@@ -27,11 +60,11 @@ def video_row(
     named_by: str,
     mask_path: str = "",
 ) -> Row:
-    """A row of VIDEOS; the video is the first of `paths` (relative to root) that is there, or missing.
+    """A row of VIDEOS; the video is the first of `paths` (relative to the root) that is there, or missing.
 
     `name` tells it from the others of its method and quality; `named_by` says what lists it.
     """
-    path = next((p for p in paths if (root / p).is_file()), None)
+    path = next((p for p in paths if p in files), None)
     return {
         "video": f"{method}/{quality}/{name}",
         "method": method,
@@ -41,7 +74,7 @@ def video_row(
         "target": target,
         "source": source,
         "path": path or paths[0],
-        "mask_path": mask_path if mask_path and (root / mask_path).is_file() else "",
+        "mask_path": mask_path if mask_path and mask_path in files else "",
         "status": OK if path else MISSING,
         "reason": "" if path else f"{named_by} names it, but {paths[0]} is not there",
     }
@@ -73,7 +106,9 @@ def videos_table(rows: Iterable[Row], root: Path) -> pd.DataFrame:
 def require_known(key: str, asked: Sequence[str], known: Sequence[str]) -> None:
     unknown = sorted(set(asked) - set(known))
     if unknown:
-        raise UserError(f"{key} names the unknown {', '.join(unknown)}; the known ones are {', '.join(known)}.")
+        raise UserError(
+            f"{key} names the unknown {', '.join(unknown)}; the known ones are {', '.join(known) or 'none'}."
+        )
 
 
 def require_layout(root: Path, layout: str, expected: Sequence[str]) -> None:
@@ -84,14 +119,6 @@ def require_layout(root: Path, layout: str, expected: Sequence[str]) -> None:
             f"{root} has not the {layout} layout: expected {', '.join(expected)}, found {found or 'nothing'}; "
             "pass the dataset's root."
         )
-
-
-def list_names(folder: Path) -> list[str]:
-    """Names of the videos that lie directly in a folder, sorted; none where there is no folder."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.name.endswith(VIDEO_SUFFIXES) and not e.name.startswith("."))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -106,5 +133,6 @@ def read_lines(path: Path) -> list[str]:
 def strays(root: Path, table: pd.DataFrame) -> list[str]:
     """Videos that lie beside the listed ones (or their masks) and that nothing names, relative to root."""
     named = {*table["path"], *table["mask_path"]}
-    folders = sorted({os.path.dirname(path) for path in named if path})
-    return [f"{f}/{n}" for f in folders for n in list_names(root / f) if f"{f}/{n}" not in named]
+    files, folders = Files(root), sorted({os.path.dirname(path) for path in named if path})
+    found = (os.path.join(folder, name) for folder in folders for name in files.videos(folder))
+    return [path for path in found if path not in named]

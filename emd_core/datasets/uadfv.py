@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Row, list_names, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.manifest import ORIGINAL
 
 METHODS = ("UADFV",)
+NAME = re.compile(r"(\d+)(?:_fake)?\.mp4")
 
 
 def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) -> pd.DataFrame:
-    """The VIDEOS table of a UADFV root; a fake without its original is listed, and the other way round.
+    """The VIDEOS table of a UADFV root: for each number that either folder has, an original and its fake.
 
     Raises:
         UserError: other methods or qualities, or no such layout under `root`.
@@ -31,9 +32,10 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
 
 
 def _rows(root: Path) -> Iterator[Row]:
-    about = {"quality": RELEASED, "split": "test", "source": "", "named_by": "the folder"}
-    for folder, method, pattern in (("real", ORIGINAL, r"(\d+)"), ("fake", METHODS[0], r"(\d+)_fake")):
-        for name in list_names(root / folder):
-            if found := re.fullmatch(pattern, Path(name).stem):
-                of = {"target": found[1], "name": Path(name).stem}
-                yield video_row(root, [f"{folder}/{name}"], method=method, **of, **about)
+    files = Files(root)
+    names = [*files.videos("real"), *files.videos("fake")]
+    numbers = {found[1] for found in (NAME.fullmatch(name) for name in names) if found}
+    about = {"quality": RELEASED, "split": "test", "source": "", "named_by": "the other of its pair"}
+    for number in sorted(numbers):
+        for folder, method, name in (("real", ORIGINAL, number), ("fake", METHODS[0], f"{number}_fake")):
+            yield video_row(files, [f"{folder}/{name}.mp4"], method=method, target=number, name=name, **about)
