@@ -148,6 +148,14 @@ def test_rafdb_is_read_in_our_order_of_classes(tmp_path: Path) -> None:
     (tmp_path / "EmoLabel/list_patition_label.txt").write_text("\n".join(lines))
     assert ExpressionFaces(tmp_path, "train", 54).labels.tolist() == [3, 4, 5, 1, 2, 6, 0]
     assert ExpressionFaces(tmp_path, "val", 54).labels.tolist() == [1]
-    (tmp_path / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 9")
-    with pytest.raises(UserError, match='line 1: "train_00001.jpg 9" is not like'):
-        ExpressionFaces(tmp_path, "train", 54)
+    for line in ("train_00001.jpg 9", "train_00001.jpg 12", "train_00001.jpg", "train_00001 1", "valid_00001.jpg 1"):
+        (tmp_path / "EmoLabel/list_patition_label.txt").write_text(f"{lines[0]}\n{line}\n")
+        with pytest.raises(UserError, match=f'line 2: "{line}" is not like'):
+            ExpressionFaces(tmp_path, "train", 54)
+
+
+def test_two_sets_in_one_folder_are_refused(expressions: Path) -> None:
+    (expressions / "EmoLabel").mkdir()
+    (expressions / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 1\n")
+    with pytest.raises(UserError, match="holds 2 sets of expression faces"):
+        ExpressionFaces(expressions, "train", 54)

@@ -24,13 +24,17 @@ class ExpressionFaces(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, root: Path, split: str, size: int, augment: Callable[[Tensor], Tensor] | None = None) -> None:
         """split: train or val."""
-        found = (layout.list_faces(root, split) for layout in LAYOUTS)
-        self.faces: list[Face] = next((faces for faces in found if faces), [])
-        if not self.faces:
+        found = [faces for layout in LAYOUTS if (faces := layout.list_faces(root, split))]
+        if len(found) > 1:
+            raise UserError(
+                f"{root} holds {len(found)} sets of expression faces; --expressions must be a folder of one."
+            )
+        if not found:
             expected = "; ".join(layout.EXPECTED.format(**layout.PLACES[split]) for layout in LAYOUTS)
             raise UserError(
                 f"{root} holds no expression faces in '{split}'; --expressions must be a folder of {expected}."
             )
+        self.faces: list[Face] = found[0]
         missing = [face.path for face in self.faces if not face.path.is_file()]
         if missing:
             raise UserError(

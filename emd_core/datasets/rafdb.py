@@ -6,10 +6,10 @@
 It has no validation set; its test set is taken for it.
 """
 
+import re
 from pathlib import Path
 
 from emd_core.datasets.face import Face
-from emd_core.datasets.rows import read_lines
 from emd_core.errors import UserError
 from emd_core.models.esr import EXPRESSIONS
 
@@ -24,11 +24,11 @@ def list_faces(root: Path, split: str) -> list[Face]:
     if not (root / LIST).is_file():
         return []
     faces = []
-    for number, line in enumerate(read_lines(root / LIST), start=1):
-        name, _, label = line.partition(" ")
-        if label not in "1234567" or not label:
+    for number, line in enumerate((root / LIST).read_text().splitlines(), start=1):
+        found = re.fullmatch(r"((?:train|test)_\d+)\.jpg ([1-7])\s*", line)
+        if not found:
             raise UserError(f'{root / LIST}, line {number}: "{line}" is not like "train_00001.jpg 5"; restore it.')
+        name, label = found[1], LABELS[int(found[2]) - 1]
         if name.startswith(PLACES[split]["prefix"]):
-            path = root / "Image/aligned" / f"{Path(name).stem}_aligned.jpg"
-            faces.append(Face(path, EXPRESSIONS.index(LABELS[int(label) - 1]), None))
+            faces.append(Face(root / "Image/aligned" / f"{name}_aligned.jpg", EXPRESSIONS.index(label), None))
     return faces
