@@ -155,8 +155,6 @@ def exit_on_user_error(run: Callable[[], Any]) -> None:
         if error.errno == errno.ENOSPC:
             where = f" ({error.filename})" if error.filename else ""
             sys.exit(_refuse(f"the disk is full{where}; free some space and start again, nothing is lost."))
-        if error.errno == errno.ENAMETOOLONG:
-            sys.exit(_refuse(f"{error.filename} is a longer name than a file can have; mend what names it."))
         if error.errno == errno.EACCES:
             sys.exit(_refuse(f"{error.filename} may not be read or written; mend its permissions."))
         raise

@@ -9,11 +9,15 @@ PLACES = [
     ("a dataset of links, as DVC's symlink cache makes it; a root that is a link", "used; links are followed", ""),
     ("a frame of 7680 x 4320 px", "used", ""),
     ("a video that may not be read", "`unreadable`, no crop", "no readable video (Permission denied)"),
-    ("a folder that may not be read", STOPS, "… may not be read or written; mend its permissions."),
+    (
+        "a folder that may not be read",
+        STOPS,
+        "… cannot be listed (Permission denied); whoever runs this must be able to read the data set.",
+    ),
     ("'..' in a split file", STOPS, OUTSIDE),
     ("'..' in videos.csv", STOPS, "…, line 2: path is '…'; it must lie below the list's folder, without '..'."),
     ("'..' or an absolute path in a manifest", STOPS, OUTSIDE.replace("path", "…", 1)),
-    ("a name of 300 letters", STOPS, "… is a longer name than a file can have; mend what names it."),
+    ("a name of 300 letters", "`missing`, no crop", "… is not there"),
     (
         "more bad videos than max_bad_share",
         STOPS,

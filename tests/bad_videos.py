@@ -51,6 +51,10 @@ def broken(name: str, how: Spoil, stage: str, reason: str, **more: Any) -> Kind:
     return Kind(name, how, crops=0, status="unreadable", stage=stage, reason=reason, **more)
 
 
+def missing(name: str, how: Spoil) -> Kind:
+    return Kind(name, how, crops=0, status="missing", stage="ingest", reason="… is not there")
+
+
 def faceless(name: str, how: Spoil, **more: Any) -> Kind:
     return Kind(name, how, crops=0, status="no_face", stage="crop_faces", reason="no face found in this frame", **more)
 
@@ -178,16 +182,10 @@ SECTIONS = {
         Kind("letters beyond ASCII, spaces, quotes", spoil.untouched, target="Zoë ' \" 顔 %d:#?"),
         Kind("a name of 120 letters", spoil.untouched, target="n" * 120),
         Kind("a link to a file outside", spoil.cached, note="links are followed"),
-        Kind("a folder", spoil.folder, crops=0, status="missing", stage="ingest", reason="… is not there"),
-        Kind("a named pipe", spoil.pipe, crops=0, status="missing", stage="ingest", reason="… is not there"),
-        Kind(
-            "a link to nothing",
-            spoil.link_to("no-such"),
-            crops=0,
-            status="missing",
-            stage="ingest",
-            reason="… is not there",
-        ),
+        missing("a folder", spoil.folder),
+        missing("a named pipe", spoil.pipe),
+        missing("a link to nothing", spoil.link_to("no-such")),
+        missing("a link to itself", spoil.link_to_itself),
         broken("gone after ingest", spoil.gone, "extract_frames", GONE, after="ingest"),
         broken("gone after extract_frames", spoil.gone, "crop_faces", GONE, after="extract_frames"),
         broken(

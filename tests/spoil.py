@@ -227,6 +227,10 @@ def link_to(target: str) -> Spoil:
     return spoil
 
 
+def link_to_itself(path: Path, pictures: Pictures) -> None:
+    link_to(path.name)(path, pictures)
+
+
 def cached(path: Path, pictures: Pictures) -> None:
     """As DVC's cache of symlinks leaves a file: the bytes lie outside of the dataset, under another name."""
     cache = path.parents[5].with_name("cache")

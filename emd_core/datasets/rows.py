@@ -34,7 +34,7 @@ class Files:
         if folder not in self._names:
             try:
                 with os.scandir(self.root / folder) as entries:
-                    self._names[folder] = frozenset(entry.name for entry in entries if entry.is_file())
+                    self._names[folder] = frozenset(entry.name for entry in entries if _is_file(entry))
             except (FileNotFoundError, NotADirectoryError):
                 self._names[folder] = frozenset()
             except OSError as error:
@@ -45,6 +45,13 @@ class Files:
     def videos(self, folder: str) -> list[str]:
         """Names of the videos that lie directly in `folder`, sorted."""
         return sorted(n for n in self.names(folder) if n.lower().endswith(VIDEO_SUFFIXES) and not n.startswith("."))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads back to itself, or to where nobody may look
+        return False
 
 
 def video_row(
