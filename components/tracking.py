@@ -5,16 +5,13 @@ the others find it by `pipeline=<EMD_PIPELINE_RUN, else DVC_EXP_NAME, else commi
 that already opened a run for the task (it sets MLFLOW_RUN_ID) is used as it is.
 """
 
-import json
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
+from components import provenance
 from emd_core.config import Config, digest
 
 if TYPE_CHECKING:
@@ -38,41 +35,10 @@ def stage_run(stage: str, cfg: Config, inputs: Mapping[str, Path | None]) -> "It
         mlflow.set_tracking_uri(f"{SQLITE}mlflow.db")
     # MLFLOW_RUN_ID: start_run() attaches to that run, and refuses once another experiment was set.
     pipeline = None if os.environ.get("MLFLOW_RUN_ID") else _pipeline_run(_experiment())
-    tags = lineage(stage, cfg, inputs)
+    tags = provenance.tags(stage, cfg, inputs)
     with mlflow.start_run(run_id=pipeline), mlflow.start_run(run_name=stage, nested=True, tags=tags) as run:
         mlflow.log_params(flatten(cfg.model_dump(mode="json")))
         yield run
-
-
-def lineage(stage: str, cfg: Config, inputs: Mapping[str, Path | None]) -> dict[str, str]:
-    """Tags that say which code, parameters and data a run was made from; what is unknown is left out."""
-    data = {port: _manifest_id(folder) for port, folder in inputs.items() if folder is not None}
-    data = {port: manifest for port, manifest in data.items() if manifest}
-    tags = {
-        "stage": stage,
-        "git.commit": commit(),
-        "git.dirty": _dirty(),
-        "params.digest": digest(cfg.model_dump(mode="json")),
-        "data.digest": digest(data) if data else "",
-        "DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME", ""),
-        **{f"input.{port}": manifest for port, manifest in data.items()},
-    }
-    return {key: value for key, value in tags.items() if value}
-
-
-def commit() -> str:
-    """The commit of the code, 40 hex digits; "" where it is unknown.
-
-    Images carry it in EMD_GIT_COMMIT, with "-dirty" behind it where they hold something else.
-    """
-    return _git("rev-parse", "--verify", "-q", "HEAD") or os.environ.get("EMD_GIT_COMMIT", "")
-
-
-def _dirty() -> str:
-    """ "true" if code or parameters differ from the commit, else "false"; "" outside a repository."""
-    if not _git("rev-parse", "--show-toplevel"):
-        return ""
-    return str(bool(_git("status", "--porcelain", "--", "*.py", "*.yaml", "requirements.lock"))).lower()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -105,7 +71,7 @@ def _pipeline_run(experiment: str) -> str:
     import mlflow
 
     params = Path("params.yaml")
-    revision = f"{commit()[:8] or 'no-commit'}-{digest(params.read_text() if params.exists() else '')}"
+    revision = f"{provenance.commit()[:8] or 'no-commit'}-{digest(params.read_text() if params.exists() else '')}"
     key = os.environ.get("EMD_PIPELINE_RUN") or os.environ.get("DVC_EXP_NAME") or revision
     client = mlflow.MlflowClient()
 
@@ -120,16 +86,3 @@ def _pipeline_run(experiment: str) -> str:
     if winner != created:  # two stages started at once: both keep the older run
         client.delete_run(created)
     return winner
-
-
-def _manifest_id(folder: Path) -> str:
-    path = folder / "manifest.parquet"
-    metadata = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
-    return str(json.loads(metadata[b"emd"])["id"]) if b"emd" in metadata else ""
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # an image has no repository
-        return ""

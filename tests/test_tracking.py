@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 import pytest
 
-from components.tracking import EXPERIMENT, flatten, lineage, stage_run
+from components.tracking import EXPERIMENT, flatten, stage_run
 from emd_core.config import Config
-from emd_core.manifest import MASKS, read_manifest, write_manifest
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -104,15 +102,3 @@ def test_artifacts_lie_beside_the_store(store: str, tmp_path: Path) -> None:
         mlflow.log_text("seen", "note.txt")
     (note,) = tmp_path.glob("mlartifacts/**/note.txt")
     assert note.read_text() == "seen"
-
-
-def test_lineage_names_the_tables_it_read(tmp_path: Path) -> None:
-    empty = pd.DataFrame({name: [] for name in MASKS.names}).astype({"frame": "int32"})
-    (tmp_path / "masks").mkdir()
-    write_manifest(tmp_path / "masks", empty, MASKS, {})
-    tags = lineage("train_emd", CFG, {"masks": tmp_path / "masks", "fer": tmp_path, "champion": None})
-    assert tags["input.masks"] == read_manifest(tmp_path / "masks", MASKS).id
-    assert not {"input.fer", "input.champion"} & set(tags)
-    other = lineage("train_emd", Train(epochs=4, optimiser=CFG.optimiser), {"masks": tmp_path / "masks"})
-    assert other["data.digest"] == tags["data.digest"]
-    assert other["params.digest"] != tags["params.digest"]
