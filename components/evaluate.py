@@ -62,6 +62,7 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         metrics: dict[str, Any] = {
             "model": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12],
             "data": read_manifest(masks, MASKS).id,
+            "size_mb": round(checkpoint.stat().st_size / 1e6, 3),
             "calibration": calibration._asdict(),
             "slices": summarise_slices(frames, histograms, calibration),
         }

@@ -1,6 +1,6 @@
-"""Decide whether the model just evaluated may be promoted, and write down why.
+"""Decide whether the model just evaluated may be promoted, and write down why. Refusing is a result, not an error.
 
-Writes decision.json (what `promote` reads) and decision.md (for people). Refusing is a result, not an error.
+The stage judges the model alone: the champion, which lives in the registry, and the latency are `promote`'s to add.
 """
 
 import json
@@ -8,25 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from components import In, Out
+from components.pages import render
 from components.tracking import stage_run
 from emd_core.atomic import atomic_dir
 from emd_core.errors import UserError
-from emd_core.gating import Decision, Gate, decide
+from emd_core.gating import WORDS, Check, Decision, Gate, decide
+
+AT_MOST = {"latency", "size"}  # checks whose limit is the greatest value that passes
+DIGITS = {"videos": ".0f", "latency_ms": ".1f", "size_mb": ".1f"}  # of others, four
+TITLES = {**WORDS, "latency_ms": "latency, ms per picture", "size_mb": "size, MB", "videos": "test videos"}
 
 
-def gate(cfg: Gate, *, evaluation: In, champion: In = None, decision: Out) -> None:  # type: ignore[assignment]
-    """evaluation, champion: folders that hold metrics.json; without a champion only the floors count."""
+def gate(cfg: Gate, *, evaluation: In, decision: Out) -> None:
+    """evaluation: folder that holds metrics.json; decision: decision.json, decision.md and decision.html."""
     import mlflow
 
-    metrics = read_metrics(evaluation)
-    result = decide(metrics, None if champion is None else read_metrics(champion), cfg)
-    with atomic_dir(decision) as out:
-        (out / "decision.json").write_text(result.model_dump_json(indent=2) + "\n")
-        (out / "decision.md").write_text(as_markdown(result))
+    result = decide(read_metrics(evaluation), cfg)
+    write_decision(decision, result)
     print(result.summary)
-    with stage_run("gate", cfg, {"evaluation": evaluation, "champion": champion}):
+    with stage_run("gate", cfg, {"evaluation": evaluation}):
         mlflow.set_tag("promote", str(result.promote).lower())
         mlflow.log_artifacts(str(decision))
+
+
+def write_decision(folder: Path, decision: Decision) -> None:
+    """Write decision.json (what `promote` reads), decision.md and decision.html (for people) into a new `folder`."""
+    rows = [(check.verdict, *cells(check)) for check in decision.checks]
+    with atomic_dir(folder) as out:
+        (out / "decision.json").write_text(decision.model_dump_json(indent=2) + "\n")
+        (out / "decision.md").write_text(as_markdown(decision))
+        (out / "decision.html").write_text(render("decision", decision=decision, rows=rows))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -43,14 +54,26 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def cells(check: Check) -> tuple[str, str, str, str, str]:
+    """A check in words: slice, what is asked, its value, limit and 95 % interval."""
+    sign = "+" if check.name == "drop" else ""
+    form = f"{sign}{DIGITS.get(check.figure, '.4f')}"
+    what = f"{TITLES[check.figure]}{', change from champion' if check.name == 'drop' else ''}"
+    value = "unknown" if check.value is None else f"{check.value:{form}}"
+    limit = f"{'≤' if check.name in AT_MOST else '≥'} {check.limit:{form}}"
+    interval = "" if check.interval is None else " to ".join(f"{end:{form}}" for end in check.interval)
+    return check.slice or "model", what, value, limit, interval
+
+
 def as_markdown(decision: Decision) -> str:
-    """The decision as a page: the sentence, then one row per check."""
+    """The decision as a page: the sentence, a refusal's reasons, then one row per check, failed ones first."""
+    reasons = "".join(f"- {check.reason}\n" for check in decision.checks if check.verdict == "failed")
     rows = "\n".join(
-        f"| {c.slice} | {c.name} | {c.value:.4g} | {c.limit:.4g} | {'yes' if c.passed else '**no**'} |"
-        for c in decision.checks
+        f"| {' | '.join(cells(check))} | {'**failed**' if check.verdict == 'failed' else check.verdict} |"
+        for check in decision.checks
     )
     return (
-        f"# {'Promote' if decision.promote else 'Do not promote'}\n\n{decision.summary}\n\n"
+        f"# {'Promote' if decision.promote else 'Do not promote'}\n\n{reasons or decision.summary}\n\n"
         f"Candidate {decision.model}, champion {decision.champion or 'none'}.\n\n"
-        f"| slice | check | value | limit | passed |\n|---|---|---|---|---|\n{rows}\n"
+        f"| slice | figure | value | limit | 95 % interval | verdict |\n|---|---|---|---|---|---|\n{rows}\n"
     )

@@ -5,7 +5,6 @@ for the same checkpoint is used again.
 """
 
 import hashlib
-import json
 import os
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -70,8 +69,7 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In) -> None:
             cfg.model_name, checkpoint, evaluation, {DIGEST: verdict.model, **lineage_tags(run, verdict)}
         )
         client.set_registered_model_alias(cfg.model_name, CHALLENGER, number)
-        # The gate may have seen an older champion than the one in use now.
-        final = decide(metrics, None if champion is None else stored_metrics(champion), verdict.cfg)
+        final = decide(metrics, verdict.cfg)
         if not final.promote:
             return refuse(final)
         smoke(f"models:/{cfg.model_name}/{number}")
@@ -169,15 +167,6 @@ def lineage_tags(run: "mlflow.ActiveRun", verdict: Decision) -> dict[str, str]:
     """What a version's tags say about its making."""
     wanted = {"git.commit": run.data.tags.get("git.commit", ""), "data.digest": verdict.data, "run": run.info.run_id}
     return {key: value for key, value in wanted.items() if value}
-
-
-def stored_metrics(version: "ModelVersion") -> dict[str, Any]:
-    """The metrics with which a version was registered."""
-    import mlflow
-
-    path = mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}/artifacts/metrics.json")
-    metrics: dict[str, Any] = json.loads(Path(path).read_text())
-    return metrics
 
 
 def smoke(uri: str) -> None:

@@ -21,6 +21,7 @@ FIGURES = {
     "miou": "mIoU",
     "miou_floor": "(floor)",
 }
+VERDICTS = {"failed": "FAILED ", "pending": "pending", "passed": "passed "}
 
 
 def summary(
@@ -38,7 +39,7 @@ def summary(
     verdict = json.loads((decision / "decision.json").read_text())
     console.print(f"Gate: {verdict['summary']}", highlight=False)
     for check in verdict["checks"]:
-        console.print(f"  {'passed' if check['passed'] else 'FAILED'}  {check['reason']}", highlight=False)
+        console.print(f"  {VERDICTS[check['verdict']]}  {check['reason']}", highlight=False, soft_wrap=True)
     name = yaml.safe_load(params.read_text())["promote"]["model_name"]
     console.print(f"\nRegistered model: {_champion(name)}", highlight=False)
     console.print(f"Result page:      {(evaluation / 'report.html').resolve()}", highlight=False, soft_wrap=True)

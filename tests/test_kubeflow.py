@@ -67,13 +67,24 @@ def test_evaluate_shows_values_curve_confusion_and_page(evaluation: Path, tmp_pa
     assert not (out / "evaluation").exists()  # the stage's own folder is not touched
 
 
+def asking(floor: float) -> Gate:
+    """A gate that asks for this frame accuracy."""
+    return Gate(
+        floors={"Face2Face/c23": {"frame_accuracy": floor}},
+        max_drop={"frame_accuracy": 0.1},
+        no_drop=["Face2Face/c23"],
+        min_videos=1,
+        max_latency_ms=None,
+        max_size_mb=None,
+    )
+
+
 @pytest.mark.parametrize(("floor", "verdict"), [(0.5, "true"), (0.9, "false")])
 def test_the_gates_branch_is_a_parameter(
     evaluation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, floor: float, verdict: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    cfg = Gate(floors={"Face2Face/c23": floor}, max_drop=0.1, min_videos=1)
-    gate(cfg, evaluation=evaluation, decision=tmp_path / "decision")
+    gate(asking(floor), evaluation=evaluation, decision=tmp_path / "decision")
     write_outputs("gate", executor_input(tmp_path, ("page",), ("promote",)), {"decision": tmp_path / "decision"})
     assert (tmp_path / "promote").read_text() == verdict
     assert (tmp_path / "page").read_text().startswith("# Promote" if verdict == "true" else "# Do not promote")
@@ -85,11 +96,10 @@ def test_a_refusal_is_reported_with_the_worst_videos(
     import mlflow
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    cfg = Gate(floors={"Face2Face/c23": 0.9}, max_drop=0.1, min_videos=1)
-    gate(cfg, evaluation=evaluation, decision=tmp_path / "decision")
+    gate(asking(0.9), evaluation=evaluation, decision=tmp_path / "decision")
     report(Report(worst=1), evaluation=evaluation, decision=tmp_path / "decision", refusal=tmp_path / "refusal")
     text = (tmp_path / "refusal/report.md").read_text()
-    assert "0.75 | 0.9 | **no**" in text and "| c | 0.200 |" in text and "| d |" not in text
+    assert "| 0.7500 | ≥ 0.9000 |  | **failed** |" in text and "| c | 0.200 |" in text and "| d |" not in text
     (run,) = mlflow.search_runs(
         search_all_experiments=True, filter_string="tags.stage = 'report'", output_format="list"
     )
