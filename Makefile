@@ -32,7 +32,7 @@ test: setup ## Unit and contract tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses logical --dist loadfile
 
 e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)
 	EMD_IMAGE=$(IMAGE) pytest -s tests/e2e.py
