@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 import emd_core
 from components import In
 from components.gate import read_metrics
+from components.stage_run import StageRun
 from components.tracking import stage_run
 from emd_core.config import Config
 from emd_core.errors import UserError
@@ -163,9 +164,9 @@ def register(name: str, checkpoint: Path, evaluation: Path, tags: dict[str, str]
     return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
 
 
-def lineage_tags(run: "mlflow.ActiveRun", verdict: Decision) -> dict[str, str]:
+def lineage_tags(run: StageRun, verdict: Decision) -> dict[str, str]:
     """What a version's tags say about its making."""
-    wanted = {"git.commit": run.data.tags.get("git.commit", ""), "data.digest": verdict.data, "run": run.info.run_id}
+    wanted = {"git.commit": run.tags.get("git.commit", ""), "data.digest": verdict.data, "run": run.run_id}
     return {key: value for key, value in wanted.items() if value}
 
 

@@ -85,15 +85,15 @@ def test_a_schedulers_run_is_used(store: str, monkeypatch: pytest.MonkeyPatch) -
     task = client.create_run(client.create_experiment("kubeflow")).info
     monkeypatch.setenv("MLFLOW_RUN_ID", task.run_id)
     with stage_run("gate", CFG, {}) as run:
-        assert run.info.experiment_id == task.experiment_id
-        assert run.data.tags["mlflow.parentRunId"] == task.run_id
+        assert mlflow.get_run(run.run_id).info.experiment_id == task.experiment_id
+        assert run.tags["mlflow.parentRunId"] == task.run_id
     assert mlflow.get_experiment_by_name(EXPERIMENT) is None
 
 
 def test_parameters_are_logged_flat(store: str) -> None:
     with stage_run("train_emd", CFG, {}) as run:
         pass
-    assert mlflow.get_run(run.info.run_id).data.params == {"epochs": "3", "optimiser.lr": "0.001"}
+    assert mlflow.get_run(run.run_id).data.params == {"epochs": "3", "optimiser.lr": "0.001"}
     assert flatten({"a": {"b": {"c": 1}}, "d": [2]}) == {"a.b.c": 1, "d": [2]}
 
 
