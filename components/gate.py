@@ -56,13 +56,13 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def cells(check: Check) -> tuple[str, str, str, str, str]:
     """A check in words: slice, what is asked, its value, limit and 95 % interval."""
-    sign = "+" if check.name == "drop" else ""
-    form = f"{sign}{DIGITS.get(check.figure, '.4f')}"
-    what = f"{TITLES[check.figure]}{', change from champion' if check.name == 'drop' else ''}"
-    value = "unknown" if check.value is None else f"{check.value:{form}}"
-    limit = f"{'≤' if check.name in AT_MOST else '≥'} {check.limit:{form}}"
+    drop = check.name == "drop"
+    form = f"{'+' if drop else ''}{DIGITS.get(check.figure, '.4f')}"
+    what = f"{TITLES[check.figure]}{', change from champion' if drop else ''}"
+    unknown = "not measured yet" if check.verdict == "pending" else "unknown"
+    limit = f"{'≤' if check.name in AT_MOST else '≥'} {check.limit:{form}}{' or noise' if drop else ''}"
     interval = "" if check.interval is None else " to ".join(f"{end:{form}}" for end in check.interval)
-    return check.slice or "model", what, value, limit, interval
+    return check.slice or "model", what, unknown if check.value is None else f"{check.value:{form}}", limit, interval
 
 
 def as_markdown(decision: Decision) -> str:

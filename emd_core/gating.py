@@ -90,14 +90,13 @@ def decide(
     Raises UserError if the metrics lack a slice of `cfg` or a figure of it.
     """
     checks = [
-        _videos(_figure(metrics, name, "videos"), name, cfg.min_videos)
-        for name in dict.fromkeys([*cfg.floors, *cfg.no_drop])
+        _floor(metrics, name, figure, limit) for name, floors in cfg.floors.items() for figure, limit in floors.items()
     ]
-    for name, floors in cfg.floors.items():
-        checks += [_floor(metrics, name, figure, limit) for figure, limit in floors.items()]
     if comparison is not None:
         for name in cfg.no_drop:
             checks += [_drop(comparison, name, figure, margin) for figure, margin in cfg.max_drop.items()]
+    for name in dict.fromkeys([*cfg.floors, *cfg.no_drop]):
+        checks.append(_videos(_figure(metrics, name, "videos"), name, cfg.min_videos))
     latency, size = (None, metrics.get("size_mb")) if service is None else service
     if cfg.max_latency_ms is not None:
         checks.append(_at_most("latency", "latency_ms", latency, cfg.max_latency_ms, "ms per picture"))
@@ -177,14 +176,14 @@ def _drop(comparison: Comparison, slice_: str, figure: str, margin: float) -> Ch
     change = found.candidate - found.champion
     within, sure = _reaches(change, -margin), found.high < 0
     if change >= 0:
-        outcome = "keeps up"
+        outcome = "no loss"
     elif within:
-        outcome = f"is lower by no more than {margin:.4f}"
+        outcome = f"a loss within the margin of {margin:.4f}"
     else:
-        outcome = f"is lower by more than {margin:.4f}, {'and not by chance' if sure else 'but within noise'}"
+        outcome = f"a loss beyond the margin of {margin:.4f}, {'and not by chance' if sure else 'but within noise'}"
     reason = (
-        f"{slice_}: {found.candidate:.4f} against the champion's {found.champion:.4f} {WORDS[figure]} {outcome} "
-        f"(95 % interval of the difference {found.low:+.4f} to {found.high:+.4f})"
+        f"{slice_}: {WORDS[figure]} {found.candidate:.4f}, the champion's {found.champion:.4f}: {outcome} "
+        f"(95 % interval of the change {found.low:+.4f} to {found.high:+.4f})"
     )
     return Check(
         name="drop",

@@ -21,7 +21,7 @@ FIGURES = {
     "miou": "mIoU",
     "miou_floor": "(floor)",
 }
-VERDICTS = {"failed": "FAILED ", "pending": "pending", "passed": "passed "}
+SHOWN = {"failed": "FAILED ", "pending": "pending"}  # what passed is on the page
 
 
 def summary(
@@ -39,10 +39,12 @@ def summary(
     verdict = json.loads((decision / "decision.json").read_text())
     console.print(f"Gate: {verdict['summary']}", highlight=False)
     for check in verdict["checks"]:
-        console.print(f"  {VERDICTS[check['verdict']]}  {check['reason']}", highlight=False, soft_wrap=True)
+        if check["verdict"] in SHOWN:
+            console.print(f"  {SHOWN[check['verdict']]}  {check['reason']}", highlight=False, soft_wrap=True)
     name = yaml.safe_load(params.read_text())["promote"]["model_name"]
     console.print(f"\nRegistered model: {_champion(name)}", highlight=False)
     console.print(f"Result page:      {(evaluation / 'report.html').resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"Decision page:    {(decision / 'decision.html').resolve()}", highlight=False, soft_wrap=True)
     console.print("MLflow UI:        make ui, then open http://127.0.0.1:5000", highlight=False)
 
 

@@ -90,6 +90,7 @@ def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
     assert list(metrics["slices"]) == ["DFDC/c23", "Face2Face/c23", "Face2Face/c40"]
     assert 0.05 <= metrics["calibration"]["temperature"] <= 20
     assert 0 <= metrics["calibration"]["threshold"] <= 1
+    assert metrics["size_mb"] == pytest.approx((data / "model" / CHECKPOINT).stat().st_size / 1e6, abs=1e-3)
     assert metrics["slices"]["DFDC/c23"]["miou"] is None
     assert metrics["slices"]["Face2Face/c23"]["videos"] == 4
     assert list(metrics["robustness"]) == ["jpeg_q30", "h264_crf40"]
