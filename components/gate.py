@@ -21,14 +21,12 @@ TITLES = {**WORDS, "latency_ms": "latency, ms per picture", "size_mb": "size, MB
 
 def gate(cfg: Gate, *, evaluation: In, decision: Out) -> None:
     """evaluation: folder that holds metrics.json; decision: decision.json, decision.md and decision.html."""
-    import mlflow
-
     result = decide(read_metrics(evaluation), cfg)
     write_decision(decision, result)
     print(result.summary)
-    with stage_run("gate", cfg, {"evaluation": evaluation}):
-        mlflow.set_tag("promote", str(result.promote).lower())
-        mlflow.log_artifacts(str(decision))
+    with stage_run("gate", cfg, {"evaluation": evaluation}) as run:
+        run.set_tags({"promote": str(result.promote).lower(), "decision": result.summary, "model.digest": result.model})
+        run.log_artifacts(decision)
 
 
 def write_decision(folder: Path, decision: Decision) -> None:

@@ -19,17 +19,15 @@ class Report(Config):
 
 def report(cfg: Report, *, evaluation: In, decision: In, refusal: Out) -> None:
     """refusal: report.md and worst.json; the same goes to MLflow, where the run is marked as refused."""
-    import mlflow
-
     verdict = read_decision(decision)
     worst = worst_videos(pd.read_parquet(evaluation / "predictions.parquet"), cfg.worst)
-    with stage_run("report", cfg, {"evaluation": evaluation, "decision": decision}):
+    with stage_run("report", cfg, {"evaluation": evaluation, "decision": decision}) as run:
         with atomic_dir(refusal) as out:
             rows = "\n".join(f"| {video} | {score:.3f} |" for video, score in worst.items())
             table = f"\n## Judged most wrongly\n\n| video | mean score (1 = manipulated) |\n|---|---|\n{rows}\n"
             (out / "report.md").write_text(as_markdown(verdict) + (table if worst else ""))
             (out / "worst.json").write_text(json.dumps(worst, indent=2) + "\n")
-        mlflow.log_artifacts(str(refusal), "refusal")
+        run.log_artifacts(refusal, "refusal")
         refuse(verdict)
 
 

@@ -13,6 +13,7 @@ from mlflow.models.evaluation.validation import ModelValidationFailedException
 from components.gate import gate, write_decision
 from emd_core.errors import UserError
 from emd_core.gating import Comparison, Decision, Difference, Gate, Service, decide
+from pipelines.summary import FIGURES, summary
 
 F2F, NT, DF = "Face2Face/c23", "NeuralTextures/c23", "Deepfakes/c23"
 ACCURACY, MIOU = "frame_accuracy", "miou"
@@ -267,3 +268,17 @@ def test_the_page_names_reasons_first_and_escapes_what_it_is_given(tmp_path: Pat
     assert "<td>-0.1000<td>≥ -0.0200 or noise<td>-0.1200 to -0.0800<td" in page
     assert "latency, ms per picture<td>not measured yet<td>≤ 100.0" in page
     assert "&lt;old&gt;" in page and "<old>" not in page
+
+
+def test_the_summary_names_what_did_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    measured = metrics({(F2F, ACCURACY): 0.5}) | {"slices": {F2F: dict.fromkeys(FIGURES, 0.5) | {"frames": 10}}}
+    evaluation = write(tmp_path / "evaluation", json.dumps(measured))
+    cfg = CFG.model_copy(update={"max_latency_ms": 100.0})
+    write_decision(tmp_path / "decision", decide(metrics({(F2F, ACCURACY): 0.5}), cfg))
+    summary(evaluation, tmp_path / "decision")
+    said = capsys.readouterr().out
+    assert f"  FAILED   {F2F}: 0.5000 is below" in said and "  pending  latency" in said
+    assert "reaches the limit" not in said and f"{tmp_path}/decision/decision.html" in said
