@@ -105,7 +105,7 @@ def test_missing_weights(tmp_path: Path) -> None:
 
 
 def test_a_gate_without_test_videos_of_a_slice(tmp_path: Path) -> None:
-    metrics = {"model": "m", "slices": {"Face2Face/c23": {"frame_accuracy": 0.99, "videos": 20}}}
+    metrics = {"model": "m", "slices": {"Face2Face/c23": {"frame_accuracy": 0.99, "miou": 0.9, "videos": 20}}}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     result = run("components", "gate", f"--evaluation={tmp_path}", f"--decision={tmp_path}/decision")
     refused(result, "the gate asks for the slice 'Face2Face/c40' (gate.floors, gate.no_drop), but the evaluation")
