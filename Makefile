@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tables test image e2e bench-data bench-scale ui lock clean
+.PHONY: help setup demo tables test image e2e servers bench-data bench-scale ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: setup ## Unit and contract tests
 
 e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)
 	EMD_IMAGE=$(IMAGE) pytest -s tests/e2e.py
+
+servers: setup ## Runs against MLflow servers and PostgreSQL that go away, as tests (minutes; Debian: apt install postgresql)
+	pytest -n 0 tests/servers_*.py
 
 bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord and MTCNN (half an hour)
 	$(BIN)/pip install --quiet --no-deps decord==0.6.0

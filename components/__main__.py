@@ -29,6 +29,7 @@ TELEMETRY_OFF = {
 }
 
 LOOK = "Contact sheets of crops with their masks, worst detections first (not a stage of the pipeline)."
+SYNC = "Send to MLflow what runs kept while it was away (not a stage of the pipeline)."
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
 Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]
@@ -133,7 +134,14 @@ def main() -> None:
         # Only the stage that runs is imported: torch, MLflow and Great Expectations take seconds each.
         app.command(name, help=text)(command(name) if name == asked else lambda: None)
     app.command("look", help=LOOK)(_load_look() if asked == "look" else lambda: None)
+    app.command("sync", help=SYNC)(_load_sync() if asked == "sync" else lambda: None)
     app(prog_name="python -m components")
+
+
+def _load_sync() -> Callable[..., None]:
+    from components.sync import sync
+
+    return sync
 
 
 def _load_look() -> Callable[..., None]:

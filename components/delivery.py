@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from components.outbox import Outbox, Record
+from components.provenance import MODEL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,7 +72,7 @@ class Sender(threading.Thread):
         failed = None
         for box in [*self._left, self._own]:
             try:
-                self._empty(box)
+                empty(self._client, box, self._abandoned)
             except Exception as error:  # whatever it is, the records stay where they are
                 failed = error
             else:
@@ -80,13 +81,15 @@ class Sender(threading.Thread):
                     box.close()
         return failed
 
-    def _empty(self, box: Outbox) -> None:
-        while not self._abandoned.is_set():
-            batch, place = box.next_batch()
-            if not batch:
-                return
-            deliver(self._client, box, batch)
-            box.acknowledge(batch, place)
+
+def empty(client: "MlflowClient", box: Outbox, abandoned: threading.Event | None = None) -> None:
+    """Send all that an outbox holds, until `abandoned` is set. Raises what keeps the server from answering."""
+    while abandoned is None or not abandoned.is_set():
+        batch, place = box.next_batch()
+        if not batch:
+            return
+        deliver(client, box, batch)
+        box.acknowledge(batch, place)
 
 
 def deliver(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
@@ -108,7 +111,7 @@ def deliver(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
 
 def find_model(client: "MlflowClient", experiment: str, model: str) -> str | None:
     """Id of the LoggedModel of an experiment that holds the checkpoint with this digest."""
-    found = client.search_logged_models([experiment], filter_string=f"tags.`model.digest` = '{model}'")
+    found = client.search_logged_models([experiment], filter_string=f"tags.`{MODEL}` = '{model}'")
     return min(((m.creation_timestamp, str(m.model_id)) for m in found), default=(0, None))[1]
 
 

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from components import In, Out
@@ -21,13 +23,16 @@ from emd_core.config import Config
 from emd_core.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation import roc_table, score_frames
-from emd_core.figures import save_panels, save_reliability, save_roc
+from emd_core.figures import save_confusions, save_panels, save_reliability, save_roc
 from emd_core.manifest import MASKS, ORIGINAL, read_manifest
+from emd_core.models.build import network_name
 from emd_core.models.checkpoint import CHECKPOINT, load_detector
+from emd_core.overlays import worst_frames
 from emd_core.perturbations import require_known
 from emd_core.precision import Precision, pick_device
 from emd_core.slices import slices, summarise_slices
 
+PICTURES = ("roc", "reliability", "confusion", "panels")
 ROBUSTNESS_FIGURES = ("frame_accuracy", "frame_auc", "miou")
 
 
@@ -47,20 +52,21 @@ class Evaluate(Config):
 
 def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out) -> None:
     """model: the trained network; faces, masks: crops and their masks; evaluation: figures and pages."""
-    import mlflow
-
     require_known(cfg.perturbations)
     val, test = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("val", "test"))
     if not slices(test.table):
         raise UserError(f"the test split of {masks} has no fakes to judge the network on; check the splits.")
     checkpoint = model / CHECKPOINT
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
     detector = load_detector(checkpoint).to(pick_device())
-    with stage_run("evaluate", cfg, {"faces": faces, "masks": masks}), atomic_dir(evaluation) as out:
+    parts = [network_name(detector.config), *(cfg.methods or []), *(cfg.qualities or []), digest]
+    inputs = {"model": model, "faces": faces, "masks": masks}
+    with stage_run("evaluate", cfg, inputs, name=" ".join(["evaluate", *parts])) as run, atomic_dir(evaluation) as out:
         known, _ = score_frames(detector, val, cfg.batch_size, cfg.precision)
         calibration = calibrate(known["label"].to_numpy(), known["score"].to_numpy())
         frames, histograms = score_frames(detector, test, cfg.batch_size, cfg.precision)
         metrics: dict[str, Any] = {
-            "model": hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12],
+            "model": digest,
             "data": read_manifest(masks, MASKS).id,
             "size_mb": round(checkpoint.stat().st_size / 1e6, 3),
             "calibration": calibration._asdict(),
@@ -80,11 +86,17 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
         save_roc(out / "roc.png", curves)
         save_reliability(out / "reliability.png", frames, calibration.temperature)
+        save_confusions(out / "confusion.png", frames)
         save_panels(out / "panels.png", detector, test, frames, cfg.precision)
-        pictures = {name: picture(out / f"{name}.png") for name in ("roc", "reliability", "panels")}
+        pictures = {name: picture(out / f"{name}.png") for name in PICTURES}
         (out / "report.html").write_text(render("evaluation", metrics=metrics, **pictures))
-        mlflow.log_metrics(logged(metrics))
-        mlflow.log_artifacts(str(out))
+        run.log_model(digest)
+        data = run.log_input(masks, metrics["data"], rows=len(test), context="test")
+        run.log_metrics(logged(metrics), model=digest, data=data)
+        for name in PICTURES:
+            run.log_image(np.asarray(Image.open(out / f"{name}.png").convert("RGB")), f"test/{name}")
+        run.log_table(worst_frames(detector, test, frames, cfg.precision), "worst_frames")
+        run.log_artifacts(out)
 
 
 def logged(metrics: dict[str, Any]) -> dict[str, float]:

@@ -46,12 +46,13 @@ def address(uri: str) -> str:
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
     """What MLflow raises in the block as a UserError of one sentence."""
+    import requests
     import sqlalchemy.exc
     from mlflow import MlflowException
 
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, ImportError) as error:
         reason = " ".join(str(error).split())
         if re.search(r"\b40[13]\b|not authenticated|authentication failed|permission denied", reason, re.IGNORECASE):
             what = "refuses the user name or password"

@@ -131,6 +131,11 @@ class Outbox:
         self._lock.close()
 
 
+def servers() -> set[str]:
+    """The servers for which there are outboxes."""
+    return {json.loads(path.read_text())["server"] for path in root().glob("*/run.json")}
+
+
 def left_behind(server: str) -> Iterator[Outbox]:
     """The outboxes for a server that no living process holds, oldest first.
 

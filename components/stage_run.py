@@ -15,6 +15,7 @@ import pandas as pd
 
 from components.delivery import save_image
 from components.outbox import BATCH, Outbox
+from components.provenance import MODEL
 
 if TYPE_CHECKING:
     import mlflow
@@ -61,6 +62,8 @@ class StageRun:
         np.save(file, image)
         record = {"kind": "image", "file": self._inside(file), "key": key, "step": step, "time": _now()}
         self._box.append(record | {"id": str(uuid.uuid4())})
+        if "mlflow.loggedImages" not in self.tags:
+            self.set_tags({"mlflow.loggedImages": "True"})
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """A file, as it is now, into a folder of the run's artifacts."""
@@ -99,8 +102,8 @@ class StageRun:
 
     def log_model(self, digest: str, name: str = "", params: Mapping[str, Any] | None = None) -> None:
         """Link the LoggedModel of the checkpoint with this digest: one that this run made, if it has a name."""
-        self.set_tags({"model.digest": digest})
-        tags = {"model.digest": digest} | {k: v for k, v in self.tags.items() if not k.startswith("mlflow.")}
+        self.set_tags({MODEL: digest})
+        tags = {MODEL: digest} | {k: v for k, v in self.tags.items() if not k.startswith("mlflow.")}
         said = {key: str(value) for key, value in (params or {}).items()}
         self._box.append({"kind": "model", "digest": digest, "name": name, "params": said, "tags": tags})
 

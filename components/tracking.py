@@ -7,7 +7,6 @@ that already opened a run for the task (it sets MLFLOW_RUN_ID) is used as it is.
 What a stage logs goes through its outbox (outbox.py): logging never waits for the server, and nothing is lost with it.
 """
 
-import getpass
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from components import delivery, provenance
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import mlflow
 
 EXPERIMENT = "emd"
+RUN = "mlflow-run"  # file that remembers the run of a stage which may be killed and go on
 
 
 @contextmanager
@@ -59,6 +60,9 @@ def stage_run(
     sender.start()
     status = "FAILED"
     try:
+        with TemporaryDirectory() as folder:
+            provenance.write(Path(folder), cfg)
+            run.log_artifacts(Path(folder), provenance.FOLDER)
         yield run
         status = "FINISHED"
     except (Preempted, KeyboardInterrupt):
@@ -163,13 +167,6 @@ def _say(sentence: str) -> None:
     tqdm.write(sentence, file=sys.stderr)
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return ""
-
-
 def _now() -> int:
     return int(time.time() * 1000)
 
@@ -205,9 +202,9 @@ def _pipeline_run(experiment: str) -> str:
 
     if (found := oldest()) is not None:
         return found
-    user = _user()
-    name = f"{key} by {user}" if user else key
-    created = client.create_run(experiment, run_name=name, tags={"pipeline": key, "mlflow.user": user}).info.run_id
+    user = provenance.user()
+    tags = {"pipeline": key, "mlflow.user": user}
+    created = client.create_run(experiment, run_name=f"{key} by {user}", tags=tags).info.run_id
     winner = oldest() or created
     if winner != created:  # two stages started at once: both keep the older run
         client.delete_run(created)

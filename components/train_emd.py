@@ -8,16 +8,20 @@ from its last epoch; one that was stopped by SIGTERM from its last step. On seve
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from components import In, Out
-from components.tracking import stage_run
+from components.tracking import RUN, flatten, stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import distributed
 from emd_core import train_emd as core
 from emd_core.atomic import resumable_dir
+from emd_core.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.manifest import FACES, MASKS, Manifest, read_manifest, require_made_from
+from emd_core.models.build import network_name
 from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.overlays import one_of_each, overlays
 from emd_core.train_emd import TrainEmd
 from emd_core.training import STATE
 
@@ -34,27 +38,42 @@ def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model
 
 
 def _train(cfg: TrainEmd, faces: Path, masks: Path, fer: Path, report: Path, model: Path) -> None:
-    import mlflow
-
     history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        history.append(metrics)
-        mlflow.log_metrics(metrics, step=epoch)
-
     crops, truth = read_manifest(faces, FACES), read_manifest(masks, MASKS)
     require_made_from(truth, "masks", faces=crops)
     require_validated(report, truth)
     fer_file = fer / CHECKPOINT
     fer_digest = hashlib.sha256(fer_file.read_bytes()).hexdigest() if fer_file.is_file() else ""
     key = input_key(cfg, [crops.id, truth.id, fer_digest])
+    inputs = {"faces": faces, "masks": masks, "fer": fer}
     with (
-        stage_run("train_emd", cfg, {"faces": faces, "masks": masks}),
-        resumable_dir(model, key, state=[STATE]) as work,
+        resumable_dir(model, key, state=[STATE, RUN]) as work,
+        stage_run("train_emd", cfg, inputs, name=run_name(cfg), resume=work / RUN) as run,
     ):
-        core.train_emd(cfg, faces=faces, masks=masks, fer=fer_file, work=work, on_epoch=on_epoch)
+        val = FaceCrops(faces, masks, "val", cfg.methods, cfg.qualities)
+        watched = one_of_each(val.table)
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            history.append(metrics)
+            run.log_metrics(metrics, epoch)
+
+        def watch(epoch: int, network: Any, figures: dict[str, float]) -> None:
+            run.log_metrics(figures, epoch)
+            for name, picture in overlays(network, val, watched, cfg.precision).items():
+                run.log_image(picture, f"val overlays/{name}", epoch)
+
+        run.log_input(masks, truth.id, rows=len(truth.table), context="train")
+        core.train_emd(cfg, faces=faces, masks=masks, fer=fer_file, work=work, on_epoch=on_epoch, watch=watch)
         write_training_output(work, history)
-        mlflow.log_metrics(best_metrics(history))
+        run.log_metrics(best_metrics(history))
+        digest = hashlib.sha256((work / CHECKPOINT).read_bytes()).hexdigest()[:12]
+        run.log_model(digest, network_name(cfg.network), flatten(cfg.model_dump(mode="json")))
+
+
+def run_name(cfg: TrainEmd) -> str:
+    """What is trained, on which part of the data, from which seed."""
+    parts = [*(cfg.methods or []), *(cfg.qualities or []), f"{cfg.targets} targets" if cfg.targets else ""]
+    return " ".join(filter(None, ["train_emd", network_name(cfg.network), *parts, f"seed {cfg.seed}"]))
 
 
 def require_validated(report: Path, masks: Manifest) -> None:

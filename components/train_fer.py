@@ -5,13 +5,14 @@ validation faces confusion.csv (a row per face) and confusion.png. A killed run 
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components import In, Out
-from components.tracking import stage_run
+from components.tracking import RUN, stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import distributed
 from emd_core import train_fer as core
@@ -24,25 +25,30 @@ from emd_core.train_fer import TrainFer
 
 def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
     """expressions: AffectNet-shaped folder; fer: the trained network."""
-    import mlflow
-
     distributed.refuse_several_processes("train_fer")
     history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        history.append(metrics)
-        mlflow.log_metrics(metrics, step=epoch)
-
     images = sorted((str(p.relative_to(expressions)), p.stat().st_size) for p in expressions.rglob("*.*"))
-    key = input_key(cfg, images)
-    with stage_run("train_fer", cfg, {}), resumable_dir(fer, key, state=[core.PHASES]) as work:
-        mlflow.set_tag("data.digest", digest(images))
-        core.train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch)
+    data, name = digest(images), f"train_fer {cfg.network.branches} branches {cfg.network.size} px seed {cfg.seed}"
+    with (
+        resumable_dir(fer, input_key(cfg, images), state=[core.PHASES, RUN]) as work,
+        stage_run("train_fer", cfg, {}, name=name, resume=work / RUN) as run,
+    ):
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            history.append(metrics)
+            run.log_metrics(metrics, epoch)
+
+        def watch(epoch: int, _network: Any, figures: dict[str, float]) -> None:
+            run.log_metrics(figures, epoch)
+
+        run.set_tags({"data.digest": data})
+        run.log_input(expressions, data, rows=len(images), context="train")
+        core.train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch, watch=watch)
         table = core.confusion_table(cfg, expressions, work / CHECKPOINT)
         table.to_csv(work / "confusion.csv", index=False)
         save_confusion(work / "confusion.png", table)
-        mlflow.log_artifact(str(work / "confusion.png"))
-        mlflow.log_metrics(best_metrics(history))
+        run.log_artifact(work / "confusion.png")
+        run.log_metrics(best_metrics(history))
         write_training_output(work, history)
 
 

@@ -46,8 +46,6 @@ class ValidateData(Contract):
 
 def validate_data(cfg: ValidateData, *, videos: In, faces: In, masks: In, report: Out) -> None:
     """Raises UserError, naming the broken expectations, when the data may not be trained on."""
-    import mlflow
-
     reference = read_profile(cfg.profile) if cfg.profile else None
     listed, cropped = read_manifest(videos, VIDEOS), read_manifest(faces, FACES)
     masked = read_manifest(masks, MASKS)
@@ -66,7 +64,7 @@ def validate_data(cfg: ValidateData, *, videos: In, faces: In, masks: In, report
     drift = drifts(reference, usable) if reference else None
     if drift is not None:
         tables["drift"] = (drift, drift_expectations(cfg))
-    with stage_run("validate_data", cfg, {"videos": videos, "faces": faces, "masks": masks}):
+    with stage_run("validate_data", cfg, {"videos": videos, "faces": faces, "masks": masks}) as run:
         checks = run_expectations(tables)
         broken = [c for c in checks if not c["success"]]
         critical = [c for c in broken if c["severity"] == "critical"]
@@ -89,8 +87,8 @@ def validate_data(cfg: ValidateData, *, videos: In, faces: In, masks: In, report
                 picture=base64.b64encode(histograms(usable, reference)).decode() if len(usable) else None,
             )
             (out / "report.html").write_text(page)
-        mlflow.log_metrics({f"data/{name}": value for name, value in figures.items()})
-        mlflow.log_artifacts(str(place), "validation")
+        run.log_metrics({f"data/{name}": value for name, value in figures.items()})
+        run.log_artifacts(place, "validation")
         for check in warnings:
             print(f"warning: {check['name']}: {check['observed']}", file=sys.stderr)
         if critical:

@@ -14,10 +14,11 @@ from emd_core.cam import class_activation_map
 from emd_core.crops import FaceCrops
 from emd_core.inference import predict
 from emd_core.manifest import ORIGINAL
+from emd_core.metrics import THRESHOLD
 from emd_core.models.detector import Detector
 from emd_core.models.esr import EXPRESSIONS
 from emd_core.precision import Precision, to_input
-from emd_core.slices import slices
+from emd_core.slices import slice_rows, slices
 
 
 def save_roc(path: Path, curves: pd.DataFrame) -> None:
@@ -53,6 +54,32 @@ def save_reliability(path: Path, frames: pd.DataFrame, temperature: float) -> No
     upper.set(ylabel="accuracy", xlim=(0.46, 1.01), ylim=(-0.02, 1.02))
     upper.legend(fontsize="small", loc="lower right")
     lower.set(xlabel="confidence in the predicted class", ylabel="share of frames", ylim=(0, 1))
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def save_confusions(path: Path, frames: pd.DataFrame) -> None:
+    """A matrix per slice: of the originals and of the fakes (rows), the share and number taken for each."""
+    found = slices(frames)
+    columns = min(len(found), 4)
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.7 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(found) :]:
+        axis.axis("off")
+    for axis, (method, quality) in zip(axes, found, strict=False):
+        rows = slice_rows(frames, method, quality)
+        said = (rows["score"] > THRESHOLD).astype(int)
+        counts = np.zeros((2, 2), int)
+        np.add.at(counts, (rows["label"].to_numpy(), said.to_numpy()), 1)
+        shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(2, 2):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = f"{shares[row, column]:.2f}\n{counts[row, column]}"
+            axis.text(column, row, text, ha="center", va="center", color=colour)
+        axis.set_xticks([0, 1], ["original", "fake"])
+        axis.set_yticks([0, 1], ["original", "fake"], rotation=90, va="center")
+        axis.set(title=f"{method}/{quality}", xlabel="taken for", ylabel="is")
     FigureCanvasAgg(figure).print_png(str(path))
 
 

@@ -1,5 +1,6 @@
 """Training of EMD: the second loop of Algorithm 1, with the freeze schedule of section 4.2."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
 from emd_core.precision import Precision, autocast, pick_device
-from emd_core.training import STATE, EpochHook, Preemption, Resumable, seed_epoch
+from emd_core.training import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
 from emd_core.training_inputs import ExpressionCache, Inputs, rank_share, training_inputs
 
 
@@ -54,12 +55,22 @@ class TrainEmd(Config):
     )
 
 
-def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path, on_epoch: EpochHook) -> None:
+def train_emd(
+    cfg: TrainEmd,
+    *,
+    faces: Path,
+    masks: Path,
+    fer: Path,
+    work: Path,
+    on_epoch: EpochHook,
+    watch: WatchHook = unwatched,
+) -> None:
     """Train and leave the best model by validation accuracy in `work / CHECKPOINT`.
 
-    Under torchrun each process takes its share of every batch; rank 0 alone validates and writes, and `work` and
-    `on_epoch` are its own. The batches' losses and gradients are those of one process where all masks of a batch are
-    known (each rank averages over the known masks of its share) and, on CPUs, without batch norm in training mode.
+    Under torchrun each process takes its share of every batch; rank 0 alone validates and writes, and `work`,
+    `on_epoch` and `watch` are its own. The batches' losses and gradients are those of one process where all masks of a
+    batch are known (each rank averages over the known masks of its share) and, on CPUs, without batch norm in training
+    mode.
 
     `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last epoch when
     called again with the same `work`, and ends with the same weights as one that was not. SIGTERM lets it finish its
@@ -108,8 +119,10 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
             order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
             batches = _progress(train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
             inputs = training_inputs(batches, mirroring, cache, device)
+            done, started = len(losses), time.perf_counter()
             try:
                 _train_epoch(model, optimizer, inputs, cfg.precision, losses, stop)
+                speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
                 metrics = {"train/loss": loss, **distributed.on_main(lambda: validate(model, val, cfg, stop))}
             except Preempted:
@@ -120,6 +133,8 @@ def train_emd(cfg: TrainEmd, *, faces: Path, masks: Path, fer: Path, work: Path,
                 save_detector(work / CHECKPOINT, model)
             state.save(metrics)
             if main:
+                figures = {"train/lr": cfg.lr} | ({"train/images_per_second": speed} if speed else {})
+                watch(epoch, model, figures)
                 on_epoch(epoch, metrics)
 
 

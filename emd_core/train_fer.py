@@ -1,6 +1,7 @@
 """Training of the expression network: the first loop of Algorithm 1, all branches together or one after another."""
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.esr import ESR, EXPRESSIONS, ESRConfig, vote
 from emd_core.models.published_esr import load_published_esr
 from emd_core.precision import Precision, autocast, pick_device, to_input
-from emd_core.training import STATE, EpochHook, Preemption, Resumable
+from emd_core.training import STATE, EpochHook, Preemption, Resumable, WatchHook, unwatched
 
 PHASES = "phases"  # folder of the phases' states and best models, of no use once the training is over
 
@@ -100,7 +101,9 @@ def phases(recipe: Joint | BranchByBranch, branches: int) -> list[Phase]:
     return [Phase(1, r.first_epochs, (r.lr, r.lr), *rest), *further]
 
 
-def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHook) -> None:
+def train_fer(
+    cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHook, watch: WatchHook = unwatched
+) -> None:
     """Leave the best model by the ensemble's validation accuracy in `work / CHECKPOINT`.
 
     `on_epoch` is called after each epoch with its metrics; epochs without validation have no val/*. A run that was
@@ -143,13 +146,18 @@ def train_fer(cfg: TrainFer, *, expressions: Path, work: Path, on_epoch: EpochHo
                 for group, lr in zip(optimizer.param_groups, phase.lrs_at(epoch), strict=True):
                     group["lr"] = lr
                 title = f"train_fer, {phase.branches} branches, epoch {epoch + 1}/{phase.epochs}"
+                started = time.perf_counter()
                 loss = _train_epoch(model, optimizer, tqdm(loader, title), phase.branches, cfg, stop)
+                speed = len(loader) * cfg.batch_size / (time.perf_counter() - started)
                 metrics = {"train/loss": loss, "train/branches": float(phase.branches)}
                 if phase.validates(epoch):
                     metrics |= validate(model, val, cfg, phase.branches)
                     if state.is_best(metrics["val/accuracy"]):
                         save_esr(best, model)
                 state.save(metrics)
+                base, *_, newest = (group["lr"] for group in optimizer.param_groups)
+                figures = {"train/lr": newest, "train/lr_base": base, "train/images_per_second": speed}
+                watch(first + epoch, model, figures)
                 on_epoch(first + epoch, metrics)
             first += phase.epochs
     with atomic_file(work / CHECKPOINT) as temporary:

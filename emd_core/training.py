@@ -15,7 +15,14 @@ from emd_core.errors import Preempted
 
 T = TypeVar("T")
 EpochHook = Callable[[int, dict[str, float]], None]
+# After an epoch that this very process trained: its number, the model in eval mode, and what a repetition of the epoch
+# need not repeat, such as its speed. Called before the EpochHook.
+WatchHook = Callable[[int, nn.Module, dict[str, float]], None]
 STATE = "checkpoint.pt"  # file that a training goes on from, of no use once it is over
+
+
+def unwatched(epoch: int, model: nn.Module, figures: dict[str, float]) -> None:
+    """The WatchHook that does nothing."""
 
 
 class Resumable:

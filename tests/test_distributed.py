@@ -129,7 +129,7 @@ def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> 
     assert sentence.startswith("stopped: train_emd was stopped by SIGTERM")
     assert "Traceback" not in run.errors
     (partial,) = (tmp_path / "volume/run-7").iterdir()
-    assert partial.name.startswith("model-") and names(partial) == [".resume-key", STATE]
+    assert partial.name.startswith("model-") and names(partial) == [".resume-key", STATE, "mlflow-run"]
     assert not run.model.parent.exists()
 
 

@@ -99,7 +99,7 @@ def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
         assert slices["DFDC/c23"]["miou"] is None and 0 <= slices["Face2Face/c23"]["frame_auc"] <= 1
     page = (tmp_path / "out/report.html").read_text()
     assert all(text in page for text in ("unperturbed", "h264_crf40", "DFDC/c23", "temperature", "–"))
-    assert page.count("data:image/png;base64,") == 3 and "None" not in page and "nan" not in page.lower()[:9000]
+    assert page.count("data:image/png;base64,") == 4 and "None" not in page and "nan" not in page.lower()[:9000]
     predictions = pd.read_parquet(tmp_path / "out/predictions.parquet")
     dfdc = predictions["method"] == "DFDC"
     assert (predictions["mask_share"].isna() == dfdc).all()

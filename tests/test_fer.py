@@ -229,7 +229,7 @@ def test_the_stage_writes_the_confusions(expressions: Path, tmp_path: Path, monk
     assert curves["val/accuracy"].isna().tolist() == [True, False, False, True, False]
     assert cv2.imread(str(tmp_path / "fer/confusion.png")).shape[0] > 300
     run = mlflow.search_runs(search_all_experiments=True, filter_string="tags.stage = 'train_fer'").iloc[0]
-    assert [a.path for a in mlflow.MlflowClient().list_artifacts(run["run_id"])] == ["confusion.png"]
+    assert [a.path for a in mlflow.MlflowClient().list_artifacts(run["run_id"])] == ["confusion.png", "provenance"]
 
 
 def test_shares_are_of_the_actual_class() -> None:

@@ -17,3 +17,9 @@ def build_detector(config: EMDConfig | MultiTaskConfig, fer: ESR | None) -> Dete
     if config.expression != (fer is not None):
         raise ValueError(f"network.expression is {config.expression}, but fer is {type(fer).__name__}")
     return build_emd(config, fer) if isinstance(config, EMDConfig) else MultiTask(config, fer)
+
+
+def network_name(config: NetworkConfig) -> str:
+    """What the paper's tables call it, and its size: "emd 299 px", "xception 299 px", "multitask 256 px"."""
+    names = {("emd", False): "xception", ("multitask", True): "multitask-fer"}
+    return f"{names.get((config.kind, config.expression), config.kind)} {config.size} px"
