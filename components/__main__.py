@@ -28,8 +28,12 @@ TELEMETRY_OFF = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
 
-LOOK = "Contact sheets of crops with their masks, worst detections first (not a stage of the pipeline)."
-SYNC = "Send to MLflow what runs kept while it was away (not a stage of the pipeline)."
+# What is no stage of the pipeline: a function of that name in a file of that name.
+COMMANDS = {
+    "look": "Contact sheets of crops with their masks, worst detections first (not a stage of the pipeline).",
+    "sync": "Send to MLflow what runs kept while it was away (not a stage of the pipeline).",
+    "lineage": "Where a registered model comes from, and what differs here (not a stage of the pipeline).",
+}
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
 Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]
@@ -133,21 +137,9 @@ def main() -> None:
         text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
         # Only the stage that runs is imported: torch, MLflow and Great Expectations take seconds each.
         app.command(name, help=text)(command(name) if name == asked else lambda: None)
-    app.command("look", help=LOOK)(_load_look() if asked == "look" else lambda: None)
-    app.command("sync", help=SYNC)(_load_sync() if asked == "sync" else lambda: None)
+    for name, text in COMMANDS.items():
+        app.command(name, help=text)(load_stage(name) if name == asked else lambda: None)
     app(prog_name="python -m components")
-
-
-def _load_sync() -> Callable[..., None]:
-    from components.sync import sync
-
-    return sync
-
-
-def _load_look() -> Callable[..., None]:
-    from components.look import look
-
-    return look
 
 
 def exit_on_user_error(run: Callable[[], Any]) -> None:

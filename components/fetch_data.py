@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from components import Out
+from components.tracking import stage_run
 from emd_core.atomic import atomic_dir
 from emd_core.config import Config
 from emd_core.errors import UserError
@@ -32,19 +33,25 @@ class FetchData(Config):
 
 def fetch_data(cfg: FetchData, *, dataset: Out, expressions: Out) -> None:
     """dataset, expressions: folders on the volume, each written whole or not at all."""
-    for path, folder in ((cfg.dataset, dataset), (cfg.expressions, expressions)):
-        if folder.exists():
-            print(f"{folder} is there already")
-        elif cfg.source == VOLUME:
-            raise UserError(f"{folder} does not exist on the volume; put the data there, or set fetch_data.source.")
-        else:
-            with atomic_dir(folder) as work:
-                get = from_bucket if cfg.source.startswith(BUCKETS) else from_dvc
-                get(cfg, path, work / "data")
-                for entry in (work / "data").iterdir():
-                    entry.rename(work / entry.name)
-                (work / "data").rmdir()
-            print(f"{folder}: {path} of {cfg.source}, {cfg.revision}")
+    with stage_run("fetch_data", cfg, {}):  # so that a model's lineage ends with the source and revision of its data
+        for path, folder in ((cfg.dataset, dataset), (cfg.expressions, expressions)):
+            bring(cfg, path, folder)
+
+
+def bring(cfg: FetchData, path: str, folder: Path) -> None:
+    """Fill `folder` with what lies at `path` of the source, unless it is there already."""
+    if folder.exists():
+        print(f"{folder} is there already")
+    elif cfg.source == VOLUME:
+        raise UserError(f"{folder} does not exist on the volume; put the data there, or set fetch_data.source.")
+    else:
+        with atomic_dir(folder) as work:
+            get = from_bucket if cfg.source.startswith(BUCKETS) else from_dvc
+            get(cfg, path, work / "data")
+            for entry in (work / "data").iterdir():
+                entry.rename(work / entry.name)
+            (work / "data").rmdir()
+        print(f"{folder}: {path} of {cfg.source}, {cfg.revision}")
 
 
 def from_bucket(cfg: FetchData, path: str, out: Path) -> None:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components import In, Out
+from components.provenance import MODEL, model_digest
 from components.tracking import RUN, stage_run
 from components.training_output import best_metrics, input_key, write_training_output
 from emd_core import distributed
@@ -50,6 +51,7 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
         run.log_artifact(work / "confusion.png")
         run.log_metrics(best_metrics(history))
         write_training_output(work, history)
+        run.set_tags({MODEL: model_digest(work)})
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pipelines import tasks
 from pipelines.cluster import HOUR, Cluster, give_secret, mount_volume, place, pool_parameters
 
 ON_VOLUME = {"fetch_data", "ingest", "extract_frames", "crop_faces", "generate_masks", "train_fer", "train_emd"}
-TRACKED = {"validate_data", "train_fer", "train_emd", "evaluate", "gate", "promote", "report"}
+TRACKED = {"fetch_data", "validate_data", "train_fer", "train_emd", "evaluate", "gate", "promote", "report"}
 # What these do depends on more than their inputs: the volume, the registry.
 NOT_CACHED = {"fetch_data", "promote", "report", "notify"}
 
@@ -80,6 +80,7 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
                 mount_volume(made, claim)
             if stage in TRACKED:
                 give_secret(made, cluster.secrets["mlflow"])
+                made.set_env_variable("EMD_IMAGE", image)  # the runs say what they ran in
             return made
 
         end = task(tasks.notify)

@@ -180,13 +180,14 @@ def test_every_group_hands_down_the_parameters_that_its_tasks_use(package: tuple
 def test_secrets_are_referenced_and_optional_never_inlined(package: tuple[Any, Any]) -> None:
     spec, kubernetes = package
     tracked = ("validate_data", "train_fer", "train_emd", "evaluate", "gate", "promote", "report")
-    wanted = {stage: "emd-mlflow" for stage in tracked} | {"fetch_data": "emd-dvc", "notify": "emd-webhook"}
+    wanted = {stage: ["emd-mlflow"] for stage in tracked}
+    wanted |= {"fetch_data": ["emd-mlflow", "emd-dvc"], "notify": ["emd-webhook"]}
     for stage, executor in read_tasks(spec).executors.items():
         references = kubernetes[stage].get("secretAsEnv", [])
-        assert [r["secretName"] for r in references] == ([wanted[stage]] if stage in wanted else [])
+        assert [r["secretName"] for r in references] == wanted.get(stage, [])
         assert all(r["optional"] for r in references)
         inlined = {e["name"] for e in executor["container"].get("env", [])}
-        assert inlined <= {"EMD_CHECKPOINTS"}, stage
+        assert inlined <= {"EMD_CHECKPOINTS", "EMD_IMAGE"}, stage
     text = json.dumps(package)
     assert not any(f"{word}=" in text for word in ("PASSWORD", "TOKEN", "SECRET_ACCESS_KEY", "WEBHOOK"))
 
@@ -222,7 +223,8 @@ def test_the_volume_is_mounted_where_data_or_checkpoints_are(package: tuple[Any,
         "train_emd",
     }
     executor = read_tasks(package[0]).executors["train_emd"]["container"]
-    assert executor["env"] == [{"name": "EMD_CHECKPOINTS", "value": "/data/checkpoints"}]
+    environment = {"EMD_CHECKPOINTS": "/data/checkpoints", "EMD_IMAGE": IMAGE}
+    assert {e["name"]: e["value"] for e in executor["env"]} == environment
 
 
 def test_the_exit_handler_tells_how_the_run_ended_and_the_gate_has_two_branches(package: tuple[Any, Any]) -> None:

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import fsspec
+import mlflow
 import pytest
 
 from components import fetch_data as module
@@ -33,6 +34,19 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a store of runs."""
+    return tmp_path_factory.mktemp("tracking")
+
+
+@pytest.fixture(autouse=True)
+def _tracking(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+
+
 def config(source: str, revision: str = "v1") -> FetchData:
     return FetchData(source=source, revision=revision, dataset="data/ffpp", expressions="data/affectnet")
 
@@ -46,6 +60,8 @@ def test_a_dvc_repository_at_a_revision(repository: Path, tmp_path: Path) -> Non
     assert fetch(config(str(repository)), tmp_path / "1") == "ffpp/a v1"
     assert fetch(config(str(repository), "v2"), tmp_path / "2") == "ffpp/a v2"
     assert (tmp_path / "1/expressions/file.txt").read_text() == "affectnet v1"
+    runs = mlflow.search_runs(search_all_experiments=True, filter_string="tags.stage = 'fetch_data'")
+    assert runs["params.revision"].tolist()[:2] == ["v2", "v1"]  # where the lineage of a model ends
 
 
 def test_what_is_there_is_left_as_it_is(repository: Path, tmp_path: Path) -> None:

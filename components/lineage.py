@@ -1,0 +1,175 @@
+"""Where a registered model comes from, and whether that is what lies here: `python -m components lineage <model>`."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from components.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
+from components.lineage_record import FILES, PLACE, RECORD, Record
+from components.mlflow_server import connect
+from emd_core.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+CHECKPOINT = "model.safetensors"
+SHOWN = 12  # differences per finding, unless all are asked for
+WIDEST = len(NOT_AT_HAND)
+COLOURS = {SAME: "green", DIFFERS: "red", NOT_AT_HAND: "yellow"}
+EVERYTHING, SOMETHING_DIFFERS = 0, 1  # exit codes
+
+
+def lineage(
+    model: Annotated[str, typer.Argument(help="Such as models:/emd-detector@champion or emd-detector/3.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Compare data by names and sizes, without reading.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: the record and the findings.")] = False,
+) -> None:
+    """Print which code, data, parameters, machine and person stand behind a registered model, and compare with here.
+
+    Here is the working directory: its code, params.yaml, dvc.lock, data/ and models/. Exit code 0: all that is at hand
+    is the same; 1: something differs; 2: there is no such model, or it has no lineage.json.
+    """
+    version = find(model)
+    record, files, checkpoint = load(version)
+    findings = check(record, files, checkpoint, contents=not quick)
+    if as_json:
+        found = {"name": version.name, "version": str(version.version), "aliases": list(version.aliases)}
+        listed = [vars(finding) for finding in findings]
+        print(json.dumps({"model": found | {"tags": version.tags}, "lineage": record, "findings": listed}, indent=1))
+    else:
+        console = Console(width=max(112, Console().width), highlight=False)
+        show(console, version, record, files)
+        show_findings(console, findings)
+    raise typer.Exit(SOMETHING_DIFFERS if any(f.verdict == DIFFERS for f in findings) else EVERYTHING)
+
+
+def find(reference: str) -> "ModelVersion":
+    """The version that models:/name@alias or models:/name/version names; UserError if there is none."""
+    import mlflow
+    from mlflow import MlflowException
+
+    parts = REFERENCE.fullmatch(reference)
+    if parts is None:
+        raise UserError(f"{reference} names no model; write models:/name@alias or models:/name/version.")
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").is_file():
+        raise UserError("there is no mlflow.db here; start this where it is, or set MLFLOW_TRACKING_URI.")
+    connect()
+    client = mlflow.MlflowClient()
+    try:
+        if parts["alias"]:
+            return client.get_model_version_by_alias(parts["name"], parts["alias"])
+        return client.get_model_version(parts["name"], parts["version"])
+    except MlflowException as error:
+        # The first for a model without that alias, the second for a name or version that is not registered.
+        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            raise UserError(
+                f"the registry has no {reference} ({error.message}); `make ui` shows what it has."
+            ) from None
+        raise
+
+
+def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame, Path]:
+    """A version's record, the files that DVC recorded, and the place of its checkpoint."""
+    from mlflow import MlflowException
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        record: Record = json.loads(_artifact(version, RECORD).read_text())
+    except MlflowException:
+        raise UserError(
+            f"{version.name} version {version.version} has no {RECORD}, as it was registered before that was "
+            "written; promote a model anew to have one."
+        ) from None
+    return record, pd.read_parquet(_artifact(version, FILES)), _artifact(version, CHECKPOINT)
+
+
+def _artifact(version: "ModelVersion", path: str) -> Path:
+    import mlflow
+
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}/{PLACE}/{path}"))
+
+
+def show(console: Console, version: "ModelVersion", record: Record, files: pd.DataFrame) -> None:
+    """Print the chain, from the model in use back to the data."""
+    aliases = "".join(f", alias {alias}" for alias in version.aliases)
+    console.print(f"[bold]{version.name} version {version.version}[/bold]{aliases}")
+    model, promotion = record["model"], record["promotion"]
+    replaced = promotion["replaced"]
+    facts = [
+        ("checkpoint", f"{model['digest']}, {model['bytes'] / 1e6:.1f} MB"),
+        ("promoted", f"{promotion['at']} by {promotion['by']}"),
+        ("decision", promotion["decision"]["summary"]),
+        ("replaced", f"version {replaced['version']} ({replaced['model']})" if replaced else "nothing"),
+    ]
+    facts += _dataset(record, files)
+    facts += [(f"table {port}", table["id"]) for port, table in record["tables"].items()]
+    facts += [("trained on", _machine(record)), *(("unknown", sentence) for sentence in record["missing"])]
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(no_wrap=True)
+    for about, fact in facts:
+        lines.add_row(about, escape(fact))
+    console.print(lines)
+    console.print(_runs(record))
+
+
+def _dataset(record: Record, files: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    for path, md5 in (record["dvc"] or {}).get("dataset", {}).items():
+        held = files[files["out"] == path]
+        yield path, f"md5 {md5}, {count(held, 'file')}, {held['size'].clip(lower=0).sum() / 1e6:.1f} MB"
+    if (fetched := record["runs"].get("fetch_data")) is not None:
+        yield "data", f"revision {fetched['params']['revision']} of {fetched['params']['source']}"
+
+
+def _machine(record: Record) -> str:
+    about = (record["runs"]["train_emd"] or {}).get("environment")
+    if not about:
+        return "unknown"
+    gpus = ", ".join(about["gpus"]) or "no GPU"
+    cuda = f", CUDA {about['cuda']}" if about["cuda"] else ""
+    image = f", image {about['image']}" if about["image"] else ""
+    return (
+        f"{about['cpu']}, {about['cores']} cores, {gpus}{cuda}; Python {about['python']}, "
+        f"torch {about['packages'].get('torch', 'unknown')}{image}"
+    )
+
+
+def _runs(record: Record) -> Table:
+    table = Table(title="Runs behind it", title_justify="left")
+    for title in ("stage", "run", "started (UTC)", "by", "commit", "changes", "seed", "experiment"):
+        table.add_column(title, no_wrap=title != "experiment")
+    for stage, run in record["runs"].items():
+        if run is None:
+            continue
+        tags = run["tags"]
+        lines = (run.get("patch") or "").count("\n")
+        changes = f"{lines} lines" if lines else ("yes" if tags.get("git.dirty") == "true" else "none")
+        experiment = tags.get("DVC_EXP_NAME") or tags.get("pipeline.run", "")
+        started = str(run["started"])[:16].replace("T", " ")
+        row = (run["run_id"], started, run["user"], tags.get("git.commit", "")[:8], changes)
+        table.add_row(stage, str(row[0])[:8], *map(escape, map(str, row[1:])), tags.get("seed", ""), escape(experiment))
+    return table
+
+
+def show_findings(console: Console, findings: list[Finding]) -> None:
+    """Print a line per finding, and below it what differs."""
+    console.print("Compared with what is here", style="italic")
+    for finding in findings:
+        verdict = f"[{COLOURS[finding.verdict]}]{finding.verdict:<{WIDEST}}[/]"
+        remark = f" ({finding.remark})" if finding.remark else ""
+        console.print(f"{verdict}  {escape(finding.what + remark)}", soft_wrap=True)
+        hidden = len(finding.differences) - SHOWN
+        more = [f"and {hidden} more (--json lists all)"] if hidden > 0 else []
+        for line in [*finding.differences[:SHOWN], *more]:
+            console.print(f"{'':<{WIDEST}}    {escape(line)}", soft_wrap=True)
+    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in COLOURS}
+    console.print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
