@@ -33,6 +33,7 @@ COMMANDS = {
     "look": "Contact sheets of crops with their masks, worst detections first (not a stage of the pipeline).",
     "sync": "Send to MLflow what runs kept while it was away (not a stage of the pipeline).",
     "lineage": "Where a registered model comes from, and what differs here (not a stage of the pipeline).",
+    "rollback": "Make the champion's predecessor the champion again (not a stage of the pipeline).",
 }
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
