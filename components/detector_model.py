@@ -5,6 +5,7 @@ MLflow runs this file when it logs and when it loads the model; the checkpoint i
 
 import base64
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 import torch
+from mlflow import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from numpy.typing import NDArray
+from PIL import Image
 
 from emd_core.boxes import Square, choose_face, crop_square, cut
-from emd_core.errors import UserError
 from emd_core.inference import predict
 from emd_core.models.checkpoint import load_detector
 from emd_core.precision import pick_device
@@ -32,6 +34,8 @@ BATCH = 16  # crops per pass; memory only
 CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
 MIN_FACE = 40  # px
 FACE_THRESHOLD = 0.9
+MAGIC = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
+MAX_PIXELS = 50_000_000  # of a picture: a file of a megabyte can claim gigabytes
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
@@ -60,6 +64,8 @@ class Detector(PythonModel):
         Each is a square face crop as in training, or, with params {"detect_faces": true}, a whole frame whose
         largest face is found and cropped first.
 
+        Raises MlflowException, which the scoring server answers with status 400, where the column holds anything else.
+
         Returns:
             score: probability in [0, 1] that the face is manipulated.
             mask: the crop's manipulated pixels, an 8-bit grey PNG in base64, 255 = surely manipulated.
@@ -69,8 +75,8 @@ class Detector(PythonModel):
         """
         rows: list[dict[str, Any]] = []
         crops: dict[int, NDArray[np.uint8]] = {}  # row -> crop
-        for picture in model_input["image"]:
-            square, reason = None, "not a PNG or JPEG picture"
+        for picture in read_column(model_input["image"]):
+            square, reason = None, "not a whole PNG or JPEG picture"
             if (image := decode(picture)) is not None:
                 square = self._square(image, find=bool((params or {}).get("detect_faces")))
                 reason = "no face found"
@@ -82,7 +88,9 @@ class Detector(PythonModel):
         for row, score, mask in self._score(crops):
             rows[row] |= {"score": score, "mask": mask}
         table = pd.DataFrame(rows, columns=SIGNATURE.outputs.input_names())
-        return table.astype({"score": "float64", **dict.fromkeys(Square._fields, "Int64")})
+        # Types that know null: NaN is no JSON, and most clients refuse it.
+        table = table.astype({"score": "Float64", "mask": object, **dict.fromkeys(Square._fields, "Int64")})
+        return table.assign(mask=table["mask"].where(table["mask"].notna(), None))
 
     def _square(self, image: NDArray[np.uint8], find: bool) -> Square | None:
         """The part of an HWC picture to score: its largest face, or its centre square; None where no face is."""
@@ -100,7 +108,7 @@ class Detector(PythonModel):
         try:
             from emd_core.detectors import make_detector
         except ImportError as error:
-            raise UserError(
+            raise MlflowException.invalid_parameter_value(
                 f"detect_faces needs the package {error.name}, which this environment lacks; "
                 "serve the model in the project's image, or send face crops."
             ) from None
@@ -116,11 +124,36 @@ class Detector(PythonModel):
         return results
 
 
-def decode(picture: Any) -> NDArray[np.uint8] | None:
-    """PNG or JPEG bytes -> HWC uint8 RGB, [0, 255]; None where they are no picture."""
-    if not isinstance(picture, bytes) or not picture:
+def read_column(pictures: pd.Series) -> list[bytes]:
+    """Files as bytes. MLflow decodes base64 itself in data frames, but not in `instances`, `inputs` and CSV."""
+    files = []
+    for row, picture in enumerate(pictures):
+        if not isinstance(picture, bytes | str):
+            raise MlflowException.invalid_parameter_value(
+                f"column image holds {type(picture).__name__} in row {row}; "
+                "it must hold PNG or JPEG files, as bytes or in base64."
+            )
+        files.append(picture if isinstance(picture, bytes) and picture.startswith(MAGIC) else _from_base64(picture))
+    return files
+
+
+def _from_base64(text: bytes | str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""  # a row that cannot be read, like other bytes that are no picture
+
+
+def decode(picture: bytes) -> NDArray[np.uint8] | None:
+    """PNG or JPEG bytes -> HWC uint8 RGB, [0, 255]; None where they are no whole picture of at most MAX_PIXELS."""
+    try:
+        with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as file:
+            if file.width * file.height > MAX_PIXELS:
+                return None
+            file.load()  # OpenCV fills up with grey what was cut off
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error):
         return None
-    image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
     return None if image is None else np.asarray(image, np.uint8)
 
 
