@@ -22,7 +22,8 @@ setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
 
 demo: setup ## The main job on generated sample data: train, evaluate, gate, promote
 	dvc repro
-	python -m components promote --model models/emd --evaluation evaluation --decision decision
+	python -m components promote --model models/emd --evaluation evaluation --decision decision \
+	  --faces data/faces --masks data/masks
 	python -m pipelines summary
 
 tables: setup ## The paper's tables and figures on the sample data; goes on where it was stopped

@@ -1,90 +1,96 @@
 """Register the model that the gate let pass, and make it the champion.
 
-Never a DVC stage: `dvc repro` cannot touch the registry. The steps can be repeated: a version that was registered
-for the same checkpoint is used again.
+Never a DVC stage: `dvc repro` cannot touch the registry. The champion is scored again on the candidate's own test
+crops, the registered artifact is tried in a process of its own, and the gate's question is asked once more with both.
+The command can be repeated: a version that was registered for the same checkpoint is used again.
 """
 
 import hashlib
 import os
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError
 
-import emd_core
 from components import In
-from components.gate import read_metrics
-from components.stage_run import StageRun
-from components.tracking import stage_run
+from components.gate import as_markdown, read_metrics, write_decision
+from components.registration import register
+from components.registry import CHALLENGER, CHAMPION, DIGEST, describe, end_trial, held, move, registered, who
+from components.rollback import AT, BY
+from components.serving_check import check_serving, one_line
+from components.tracking import StageRun, find_model, stage_run
+from emd_core.comparison import compare
 from emd_core.config import Config
+from emd_core.crops import FaceCrops
 from emd_core.errors import UserError
-from emd_core.gating import Decision, decide
-from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.evaluation import score_frames
+from emd_core.gating import Check, Comparison, Decision, decide
+from emd_core.manifest import MASKS, ORIGINAL, read_manifest
+from emd_core.models.checkpoint import CHECKPOINT, load_detector
+from emd_core.precision import Precision, pick_device
 
 if TYPE_CHECKING:
-    import mlflow
     from mlflow.entities.model_registry import ModelVersion
-
-CHALLENGER, CHAMPION = "challenger", "champion"
-DIGEST = "model.digest"  # tag of a version: which checkpoint it holds
-METRICS = "metrics"  # artifact of a version: how it was measured
-# What scoring crops imports. The face detectors are not among them, see detector_model.py.
-REQUIREMENTS = (
-    "av mlflow numpy opencv-python-headless pandas pyarrow pydantic pyyaml safetensors "
-    "segmentation-models-pytorch timm torch torchvision tqdm"
-)
 
 
 class Promote(Config):
+    """Section promote of params.yaml."""
+
     model_name: str = Field(min_length=1, description="Name in the model registry.")
+    batch_size: int = Field(ge=1, description="Of crops, when the champion is scored again; as evaluate.batch_size.")
+    precision: Precision
 
 
-def promote(cfg: Promote, *, model: In, evaluation: In, decision: In) -> None:
+def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In, masks: In) -> None:
     """Make the model the champion if the gate and a comparison with the live champion allow it.
 
-    A refusal is printed and logged, and is no error. Raises UserError if the three inputs are not about one model.
+    faces, masks: the crops on which evaluation was made. A refusal is printed and logged, and is no error. Raises
+    UserError if the inputs are not about one model and one data set, or if another promotion is under way.
     """
     import mlflow
 
     verdict, metrics = read_decision(decision), read_metrics(evaluation)
-    checkpoint = model / CHECKPOINT
-    require_one_model(checkpoint, metrics, verdict)
+    require_one_model(model / CHECKPOINT, metrics, verdict)
+    require_one_data_set(metrics, masks)
     require_lasting_registry()
-    inputs = {"model": model, "evaluation": evaluation, "decision": decision}
+    inputs = {"model": model, "evaluation": evaluation, "decision": decision, "faces": faces, "masks": masks}
     with stage_run("promote", cfg, inputs) as run:
-        client = mlflow.MlflowClient()
-        mlflow.log_artifact(str(decision / "decision.json"))
         if not verdict.promote:
-            return refuse(verdict)
-        champion = live_champion(client, cfg.model_name)
+            run.log_artifacts(decision, "decision")
+            return refuse(run, verdict)
+        client, name = mlflow.MlflowClient(), cfg.model_name
+        champion, known = held(client, name, CHAMPION), registered(client, name, verdict.model)
         if champion is not None and champion.tags.get(DIGEST) == verdict.model:
-            mlflow.set_tag("promotion", "already champion")
-            print(f"already champion: {cfg.model_name} version {champion.version}")
+            end_trial(client, name, str(champion.version))
+            run.set_tags({"promotion": "already champion"})
+            print(f"already champion: {name} version {champion.version}")
             return
-        number = registered(client, cfg.model_name, verdict.model) or register(
-            cfg.model_name, checkpoint, evaluation, {DIGEST: verdict.model, **lineage_tags(run, verdict)}
-        )
-        client.set_registered_model_alias(cfg.model_name, CHALLENGER, number)
-        final = decide(metrics, verdict.cfg)
+        if known is not None and AT in known.tags:
+            return say_rolled_back(run, known)
+        comparison = None if champion is None else score_again(champion, cfg, evaluation, faces, masks)
+        version = known or register(name, model, evaluation, find_model(verdict.model), making(run, verdict))
+        number = str(version.version)
+        client.set_registered_model_alias(name, CHALLENGER, number)
+        check, service = check_serving(version, model / CHECKPOINT)
+        final = with_check(decide(metrics, verdict.cfg, comparison=comparison, service=service), check)
+        tags = {"decision": final.summary, "decision.digest": keep_decision(run, version, final)}
         if not final.promote:
-            return refuse(final)
-        smoke(f"models:/{cfg.model_name}/{number}")
-        tags = {
-            "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "decision": final.summary,
-            "replaced_version": "" if champion is None else str(champion.version),
+            describe(client, name, number, {"promotion": "refused", **tags}, as_markdown(final))
+            end_trial(client, name, number)
+            return refuse(run, final)
+        replaced = None if champion is None else str(champion.version)
+        tags |= {
+            "promotion": "promoted",
+            "promoted_at": now(),
+            "promoted_by": who(),
+            "replaced_version": replaced or "",
         }
-        for key, value in tags.items():
-            client.set_model_version_tag(cfg.model_name, number, key, value)
-        client.set_registered_model_alias(cfg.model_name, CHAMPION, number)
-        client.delete_registered_model_alias(cfg.model_name, CHALLENGER)
-        mlflow.set_tags({"promotion": "promoted", **tags})
-    print(f"promoted: {cfg.model_name} version {number} is now @{CHAMPION} (models:/{cfg.model_name}@{CHAMPION})")
+        move(client, name, number, compared=replaced, tags=tags, text=as_markdown(final))
+        tell(run, verdict.model, tags)
+    print(f"promoted: {name} version {number} is now @{CHAMPION} (models:/{name}@{CHAMPION})")
 
 
 def read_decision(folder: Path) -> Decision:
@@ -110,6 +116,16 @@ def require_one_model(checkpoint: Path, metrics: dict[str, Any], verdict: Decisi
         )
 
 
+def require_one_data_set(metrics: dict[str, Any], masks: Path) -> None:
+    """Refuse to compare with a champion that would be scored on other crops."""
+    found = read_manifest(masks, MASKS).id
+    if found != metrics.get("data"):
+        raise UserError(
+            f"{masks} is data set {found}, but the evaluation was made on {metrics.get('data')}; "
+            "pass the crops and masks of that evaluation, or run evaluate and gate on these."
+        )
+
+
 def require_lasting_registry() -> None:
     """Refuse to promote, as a task of a pipeline, into a file that ends with its container."""
     if os.environ.get("EMD_PIPELINE_RUN") and not os.environ.get("MLFLOW_TRACKING_URI"):
@@ -119,67 +135,88 @@ def require_lasting_registry() -> None:
         )
 
 
-def refuse(verdict: Decision) -> None:
-    """Say why not, and leave it on the run."""
+def score_again(champion: "ModelVersion", cfg: Promote, evaluation: Path, faces: Path, masks: Path) -> Comparison:
+    """The candidate's predictions against the champion's on the same crops; its stored numbers may be of other data."""
     import mlflow
 
-    mlflow.set_tags({"promotion": "refused", "decision": verdict.summary})
+    ours = pd.read_parquet(evaluation / "predictions.parquet")
+    methods = sorted(set(ours["method"]) - {ORIGINAL})
+    crops = FaceCrops(faces, masks, "test", methods, sorted(set(ours["quality"])))
+    artifact = f"models:/{champion.name}/{champion.version}/artifacts/{CHECKPOINT}"
+    try:
+        with TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(artifact, dst_path=folder)
+            detector = load_detector(Path(path)).to(pick_device())
+        theirs, _ = score_frames(detector, crops, cfg.batch_size, cfg.precision)
+    except Exception as error:  # whatever ails an artifact of another day is no fault of the candidate's
+        raise UserError(
+            f"the champion {champion.name} version {champion.version} cannot be scored again ({one_line(error)}), so "
+            "it stays; restore its artifacts, or remove its alias champion in MLflow to promote without a comparison."
+        ) from error
+    return Comparison(model=champion.tags.get(DIGEST, f"version {champion.version}"), slices=compare(ours, theirs))
+
+
+def with_check(decision: Decision, check: Check) -> Decision:
+    """The decision, one more check included."""
+    failed = check.verdict == "failed"
+    said = "Refused" if failed and decision.promote else decision.summary.rstrip(".")
+    changes: dict[str, Any] = {
+        "promote": decision.promote and not failed,
+        "summary": f"{said}{': ' if said == 'Refused' else '; '}{check.reason}.",
+        "checks": [check, *decision.checks] if failed else [*decision.checks, check],
+    }
+    return decision.model_copy(update=changes)
+
+
+def making(run: StageRun, verdict: Decision) -> dict[str, str]:
+    """What a version's tags say about its making."""
+    wanted = {"git.commit": run.tags.get("git.commit", ""), "data.digest": verdict.data, "run": run.run_id}
+    return {DIGEST: verdict.model} | {key: value for key, value in wanted.items() if value}
+
+
+def keep_decision(run: StageRun, version: "ModelVersion", decision: Decision) -> str:
+    """Store the decision as files of the run and of the version; digest of decision.json (12 hex digits of SHA-256).
+
+    Each decision on a version has a folder of its own, artifacts/decisions/<digest>: none replaces another.
+    """
+    import mlflow
+
+    with TemporaryDirectory() as work:
+        folder = Path(work) / "decision"
+        write_decision(folder, decision)
+        digest = hashlib.sha256((folder / "decision.json").read_bytes()).hexdigest()[:12]
+        run.log_artifacts(folder, "decision")
+        logged_model = str(version.source).removeprefix("models:/")
+        mlflow.MlflowClient().log_model_artifacts(logged_model, str(folder), f"artifacts/decisions/{digest}")
+    return digest
+
+
+def refuse(run: StageRun, verdict: Decision) -> None:
+    """Say why not, and leave it on the run and on the LoggedModel, as there may be no version."""
+    tell(run, verdict.model, {"promotion": "refused", "decision": verdict.summary})
     print(f"not promoted: {verdict.summary}")
 
 
-def live_champion(client: "mlflow.MlflowClient", name: str) -> "ModelVersion | None":
-    """The version in use; None before the first promotion."""
-    from mlflow import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        # The first for a model without that alias, the second for a name that was never registered.
-        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-            return None
-        raise
-
-
-def registered(client: "mlflow.MlflowClient", name: str, model: str) -> str | None:
-    """The version that holds this checkpoint already, from a promotion that was refused or broke off."""
-    versions = client.search_model_versions(f"name = '{name}'")
-    return next((str(v.version) for v in versions if v.tags.get(DIGEST) == model), None)
-
-
-def register(name: str, checkpoint: Path, evaluation: Path, tags: dict[str, str]) -> str:
-    """Log the checkpoint and its metrics as a pyfunc model and register it; the new version's number."""
-    import mlflow
-
-    from components import detector_model
-
-    info = mlflow.pyfunc.log_model(
-        name="detector",
-        python_model=detector_model.__file__,
-        artifacts={detector_model.CHECKPOINT: str(checkpoint), METRICS: str(evaluation / "metrics.json")},
-        code_paths=[str(Path(emd_core.__file__).parent)],
-        signature=detector_model.SIGNATURE,
-        input_example=(example(), {"detect_faces": False}),
-        pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in REQUIREMENTS.split()],
+def say_rolled_back(run: StageRun, version: "ModelVersion") -> None:
+    """A scheduled run must not bring back what somebody took out of use."""
+    reason = (
+        f"{version.name} version {version.version} holds this model and was rolled back by {version.tags[BY]} at "
+        f"{version.tags[AT]}; to promote it again, roll forward (`python -m components rollback`) or remove that "
+        f"version's tag {AT}."
     )
-    return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+    run.set_tags({"promotion": "refused", "decision": reason})
+    print(f"not promoted: {reason}")
 
 
-def lineage_tags(run: StageRun, verdict: Decision) -> dict[str, str]:
-    """What a version's tags say about its making."""
-    wanted = {"git.commit": run.tags.get("git.commit", ""), "data.digest": verdict.data, "run": run.run_id}
-    return {key: value for key, value in wanted.items() if value}
-
-
-def smoke(uri: str) -> None:
-    """Load the model from the registry and score a picture: what cannot serve must not be the champion."""
+def tell(run: StageRun, model: str, tags: dict[str, str]) -> None:
+    """Tags of the run and of the LoggedModel of the checkpoint with digest `model`, if training made one."""
     import mlflow
 
-    (row,) = mlflow.pyfunc.load_model(uri).predict(example()).to_dict("records")
-    if row["status"] != "ok" or not 0 <= row["score"] <= 1:
-        raise RuntimeError(f"{uri} answers {row} to a grey picture; it was not promoted")
+    run.set_tags(tags)
+    logged_model = find_model(model)
+    if logged_model is not None:
+        mlflow.MlflowClient().set_logged_model_tags(logged_model, tags)
 
 
-def example() -> pd.DataFrame:
-    """A grey picture, as the model's input."""
-    _, png = cv2.imencode(".png", np.full((64, 64, 3), 128, np.uint8))
-    return pd.DataFrame({"image": [png.tobytes()]})
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

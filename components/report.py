@@ -28,7 +28,7 @@ def report(cfg: Report, *, evaluation: In, decision: In, refusal: Out) -> None:
             (out / "report.md").write_text(as_markdown(verdict) + (table if worst else ""))
             (out / "worst.json").write_text(json.dumps(worst, indent=2) + "\n")
         run.log_artifacts(refusal, "refusal")
-        refuse(verdict)
+        refuse(run, verdict)
 
 
 def worst_videos(frames: pd.DataFrame, count: int) -> dict[str, float]:

@@ -112,7 +112,7 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
             decided = task(tasks.gate, evaluation=evaluation)
             decision = decided.outputs["decision"]
             with dsl.If(decided.outputs["promote"] == "true", name="passed"):
-                task(tasks.promote, model=model, evaluation=evaluation, decision=decision)
+                task(tasks.promote, model=model, evaluation=evaluation, decision=decision, faces=faces, masks=masks)
             with dsl.Else(name="refused"):
                 task(tasks.report, evaluation=evaluation, decision=decision)
 

@@ -186,9 +186,16 @@ def gate(
 
 
 @dsl.container_component
-def promote(cfg: str, model: Input[Model], evaluation: Input[Artifact], decision: Input[Artifact]) -> dsl.ContainerSpec:
+def promote(
+    cfg: str,
+    model: Input[Model],
+    evaluation: Input[Artifact],
+    decision: Input[Artifact],
+    faces: Input[Dataset],
+    masks: Input[Dataset],
+) -> dsl.ContainerSpec:
     paths = ("--model", model.path, "--evaluation", evaluation.path, "--decision", decision.path)
-    return _run("promote", "--section", cfg, *paths)
+    return _run("promote", "--section", cfg, *paths, "--faces", faces.path, "--masks", masks.path)
 
 
 @dsl.container_component

@@ -23,7 +23,7 @@ from tests.contract_dag import dag_disagreements, read_tasks
 PROFILES = [p for p in sorted((ROOT / "params").glob("ffpp*.yaml")) if not p.stem.endswith("-experiments")]
 CLUSTER = ROOT / "pipelines/cluster.yaml"
 IMAGE = "registry.example/emd:0123abc"
-ON_GPU = {"crop_faces", "train_fer", "train_emd", "evaluate"}
+ON_GPU = {"crop_faces", "train_fer", "train_emd", "evaluate", "promote"}
 
 
 def compiled(out: Path, params: Path = ROOT / "params/ffpp.yaml", **options: Any) -> tuple[Any, Any]:
