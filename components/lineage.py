@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
-from components.lineage_record import FILES, PLACE, RECORD, Record
+from components.lineage_record import FILES, FORMAT, PLACE, RECORD, Record
 from components.mlflow_server import connect
 from emd_core.errors import UserError
 
@@ -90,6 +90,11 @@ def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame, Path]:
             f"{version.name} version {version.version} has no {RECORD}, as it was registered before that was "
             "written; promote a model anew to have one."
         ) from None
+    if record["format"] != FORMAT:
+        raise UserError(
+            f"{version.name} version {version.version} has a {RECORD} of format {record['format']}, and this version "
+            f"reads format {FORMAT}; use the version of EMD that promoted it."
+        )
     return record, pd.read_parquet(_artifact(version, FILES)), _artifact(version, CHECKPOINT)
 
 
@@ -102,6 +107,7 @@ def _artifact(version: "ModelVersion", path: str) -> Path:
 def show(console: Console, version: "ModelVersion", record: Record, files: pd.DataFrame) -> None:
     """Print the chain, from the model in use back to the data."""
     aliases = "".join(f", alias {alias}" for alias in version.aliases)
+    left = version.tags.get("rolled_back_at")
     console.print(f"[bold]{version.name} version {version.version}[/bold]{aliases}")
     model, promotion = record["model"], record["promotion"]
     replaced = promotion["replaced"]
@@ -109,8 +115,10 @@ def show(console: Console, version: "ModelVersion", record: Record, files: pd.Da
         ("checkpoint", f"{model['digest']}, {model['bytes'] / 1e6:.1f} MB"),
         ("promoted", f"{promotion['at']} by {promotion['by']}"),
         ("decision", promotion["decision"]["summary"]),
+        *(("", f"{check['verdict']}  {check['reason']}") for check in promotion["decision"]["checks"]),
         ("replaced", f"version {replaced['version']} ({replaced['model']})" if replaced else "nothing"),
     ]
+    facts += [("rolled back", f"{left} by {version.tags['rolled_back_by']}")] if left else []
     facts += _dataset(record, files)
     facts += [(f"table {port}", table["id"]) for port, table in record["tables"].items()]
     facts += [("trained on", _machine(record)), *(("unknown", sentence) for sentence in record["missing"])]
@@ -126,8 +134,8 @@ def _dataset(record: Record, files: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for path, md5 in (record["dvc"] or {}).get("dataset", {}).items():
         held = files[files["out"] == path]
         yield path, f"md5 {md5}, {count(held, 'file')}, {held['size'].clip(lower=0).sum() / 1e6:.1f} MB"
-    if (fetched := record["runs"].get("fetch_data")) is not None:
-        yield "data", f"revision {fetched['params']['revision']} of {fetched['params']['source']}"
+    if fetched := record["params"].get("fetch_data"):
+        yield "data", f"revision {fetched['revision']} of {fetched['source']}"
 
 
 def _machine(record: Record) -> str:

@@ -61,6 +61,7 @@ def collect(checkpoint: Path, inputs: Mapping[str, Path], promotion: Mapping[str
     files = dvc_lock.files(lock) if lock else pd.DataFrame(columns=["out", "path", "size", "md5"])
     described = {stage: None if run is None else describe(run) for stage, run in runs.items()}
     described["promote"] = _this_process()
+    missing += [f"the run of {stage} kept no code and parameters" for stage, run in described.items() if bare(run)]
     code = {}
     for run in described.values():
         if run and (listing := run.pop("code", None)):
@@ -140,6 +141,11 @@ def describe(run: "Run") -> dict[str, Any]:
         described |= json.loads((Path(place) / provenance.RECORD).read_text())
         described["patch"] = patch.read_text() if patch.is_file() else ""
     return described
+
+
+def bare(run: Mapping[str, Any] | None) -> bool:
+    """True for a run without the files that tell its code, parameters and machine."""
+    return run is not None and "environment" not in run
 
 
 def _this_process() -> dict[str, Any]:

@@ -145,6 +145,7 @@ def test_all_is_the_same_where_it_was_made(here: Path, capsys: pytest.CaptureFix
     assert status() == 0
     said = capsys.readouterr().out
     assert "tiny version 1, alias champion" in said and "by mary" in said and "all [3] checks passed" in said
+    assert "passed  Face2Face/c23: 0.9500 keeps up with 0.9400" in said
     assert "data/ffpp   md5 " in said and "version 0 (abc)" in said and "no run of gate was found" in said
     found = findings()
     assert {f.verdict for f in found.values()} == {SAME}
