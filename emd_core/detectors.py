@@ -24,6 +24,9 @@ class FaceDetector(Protocol):
         Frames are HWC uint8 RGB, [0, 255], all of one size.
         """
 
+    def confirm(self, frames: Sequence[NDArray[np.uint8]], boxes: Sequence[Detection]) -> list[Detection | None]:
+        """The face where each frame's box expects it, None where that is not sure without looking around."""
+
 
 def make_detector(name: Literal["mtcnn", "retinaface"], *, threshold: float, weights: Path | None) -> FaceDetector:
     """The detector of that name, on the GPU where there is one.

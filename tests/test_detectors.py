@@ -48,6 +48,17 @@ def test_mtcnn_leaves_out_smaller_faces(mtcnn: MtcnnDetector) -> None:
     assert mtcnn.detect([frame], face.side) == [[]]
 
 
+def test_mtcnn_confirms_a_face_where_it_is_expected(mtcnn: MtcnnDetector) -> None:
+    """The box of a drawn person, shifted by a sixth, comes back to its place; there is no face on the wall."""
+    frames = [Take(seed=0, number=n, frames=60, width=320, height=240).frame(10 * n) for n in range(4)]
+    faces = [face for [face] in mtcnn.detect(frames, 20)]
+    shifted = [Detection(f.x1 + f.side / 6, f.y1, f.x2 + f.side / 6, f.y2, f.score) for f in faces]
+    for face, expected, confirmed in zip(faces, shifted, mtcnn.confirm(frames, shifted), strict=True):
+        assert confirmed and confirmed.score >= 0.9 and iou(confirmed, face) > 0.8 > iou(expected, face)
+    assert mtcnn.confirm(frames, [Detection(0, 0, 40, 40, 1)] * 4) == [None] * 4
+    assert mtcnn.confirm([], []) == []
+
+
 @pytest.mark.parametrize("shape", [(10, 14, 3), (19, 300, 3)])
 def test_frames_smaller_than_a_face_have_none(mtcnn: MtcnnDetector, shape: tuple[int, int, int]) -> None:
     assert mtcnn.detect([np.zeros(shape, dtype=np.uint8)] * 2, 20) == [[], []]

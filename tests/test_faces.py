@@ -122,6 +122,9 @@ class BrightDetector:
             found.append([Detection(x, y, x + w, y + h, 0.9) for x, y, w, h in sides])
         return found
 
+    def confirm(self, frames: Sequence[np.ndarray], boxes: Sequence[Detection]) -> list[Detection | None]:
+        return [None] * len(boxes)
+
 
 CFG = Cropping(min_face=12, detect_side=128, detect_every=1, batch=2, size=32, scale=1.3)
 
