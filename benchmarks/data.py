@@ -2,8 +2,8 @@
 
 Draws videos in FaceForensics++'s encoding (H.264 4:4:4, crf 23, a key frame every 250 frames) at three sizes, and has
 each way take 32 crops of 299 px from each video. Every way runs in a process of its own on one core; medians over
-rounds are printed. The others detect with facenet-pytorch's MTCNN on the whole frame, with its
-own smallest face (20 px) and, marked "60 px", with ours, and store crops as PNG.
+rounds are printed. The others detect with facenet-pytorch's MTCNN on the whole frame, with its own smallest face (20
+px) and, marked "60 px", with ours, and store crops as PNG.
 """
 
 import json
@@ -144,7 +144,7 @@ def with_mtcnn(read: Callable[[Path], Iterator[Image]], min_face: int) -> Run:
 
 
 def decoding(videos: list[Path], out: Path) -> int:
-    """The picked frames and nothing else: what no way can go below that takes the very pixels of a full decode."""
+    """The picked frames, as a full decode gives them, and nothing else: the floor of our ways."""
     return sum(1 for path in videos for _ in decode(path, pick_frames(count_frames(path), PICKS)))
 
 
@@ -195,11 +195,10 @@ def compare_boxes(videos: list[Path]) -> tuple[float, float]:
 
 def show(results: dict[str, dict[str, dict[str, Any]]], boxes: dict[str, tuple[float, float]]) -> None:
     for size, ways in results.items():
-        table = Table(title=f"{size}: {int(ways[REFERENCE]['crops'])} crops, one core")
-        columns = ("way", "crops/s", "faster", "CPU s/crop", "less CPU", "peak memory", "KB written/crop")
-        for column in columns:
-            table.add_column(column, justify="left" if column == "way" else "right")
         reference = ways[REFERENCE]
+        table = Table(title=f"{size}: {int(reference['crops'])} crops, one core")
+        for column in ("way", "crops/s", "faster", "CPU s/crop", "less CPU", "peak memory", "KB written/crop"):
+            table.add_column(column, justify="left" if column == "way" else "right")
         for way, r in ways.items():
             table.add_row(
                 way,
@@ -211,8 +210,7 @@ def show(results: dict[str, dict[str, dict[str, Any]]], boxes: dict[str, tuple[f
                 f"{r['bytes'] / 1000:.0f}",
             )
         Console().print(table)
-        mean, least = boxes[size]
-        print(f"squares of the sparse against the exact mode: IoU {mean:.3f} on average, {least:.3f} at least\n")
+        print("squares of the sparse against the exact mode: IoU {:.3f} on average, {:.3f} at least\n".format(*boxes[size]))
 
 
 def main(
