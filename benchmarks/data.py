@@ -210,7 +210,7 @@ def show(results: dict[str, dict[str, dict[str, Any]]], boxes: dict[str, tuple[f
                 f"{r['bytes'] / 1000:.0f}",
             )
         Console().print(table)
-        print("squares of the sparse against the exact mode: IoU {:.3f} on average, {:.3f} at least\n".format(*boxes[size]))
+        print("squares of sparse against exact mode: IoU {:.3f} on average, {:.3f} at least\n".format(*boxes[size]))
 
 
 def main(
