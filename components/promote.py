@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from components import In
 from components.gate import as_markdown, read_metrics, write_decision
+from components.lineage_record import keep
 from components.registration import register
 from components.registry import CHALLENGER, CHAMPION, DIGEST, describe, end_trial, held, move, registered, who
 from components.rollback import AT, BY
@@ -88,6 +89,7 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In,
             "promoted_by": who(),
             "replaced_version": replaced or "",
         }
+        keep(version, model / CHECKPOINT, inputs, promotion(final, champion, tags))
         move(client, name, number, compared=replaced, tags=tags, text=as_markdown(final))
         tell(run, verdict.model, tags)
     print(f"promoted: {name} version {number} is now @{CHAMPION} (models:/{name}@{CHAMPION})")
@@ -189,6 +191,17 @@ def keep_decision(run: StageRun, version: "ModelVersion", decision: Decision) ->
         logged_model = str(version.source).removeprefix("models:/")
         mlflow.MlflowClient().log_model_artifacts(logged_model, str(folder), f"artifacts/decisions/{digest}")
     return digest
+
+
+def promotion(decision: Decision, champion: "ModelVersion | None", tags: dict[str, str]) -> dict[str, Any]:
+    """What the model's lineage says of its promotion."""
+    replaced = None if champion is None else {"version": str(champion.version), "model": champion.tags.get(DIGEST, "")}
+    return {
+        "at": tags["promoted_at"],
+        "by": tags["promoted_by"],
+        "replaced": replaced,
+        "decision": decision.model_dump(mode="json"),
+    }
 
 
 def refuse(run: StageRun, verdict: Decision) -> None:

@@ -42,11 +42,9 @@ class Answer(mlflow.pyfunc.PythonModel):
         return model_input
 mlflow.models.set_model(Answer())
 """
-PROMOTION = {
-    "at": "2026-11-27T01:00:00+00:00",
-    "by": "mary",
-    "decision": {"summary": "Promote: all [3] checks passed."},
-}
+CHECKS = [{"verdict": "passed", "reason": "Face2Face/c23: 0.9500 keeps up with 0.9400"}]
+DECISION = {"summary": "Promote: all [3] checks passed.", "checks": CHECKS}
+PROMOTION = {"at": "2026-11-27T01:00:00+00:00", "by": "mary", "decision": DECISION}
 CHAMPION = "models:/tiny@champion"
 
 

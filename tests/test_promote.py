@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
+from components.lineage import load
 from components.rollback import restore
 from emd_core.errors import UserError
 from emd_core.gating import Decision
@@ -91,6 +92,11 @@ def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
     assert numbers("story") == {"champion": "2", "previous": "1"}
     champion = alias("story", "champion")
     assert champion is not None and champion.tags["replaced_version"] == "1"
+    told = load(champion)[0]
+    assert told["promotion"]["replaced"] == {"version": "1", "model": first.digest}
+    assert told["promotion"]["decision"] == stored_decision(champion).model_dump(mode="json")
+    assert told["runs"]["promote"]["run_id"] == champion.tags["run"]
+    assert set(told["tables"]) == {"faces", "masks"}
     (drop,) = (check for check in stored_decision(champion).checks if check.name == "drop")
     assert drop.value == 0.5 and "the champion's 0.5000" in drop.reason
 
