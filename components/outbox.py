@@ -1,8 +1,9 @@
 """What a run logs, on disk first: a folder per run that outlives a server that is away and a process that is killed.
 
     .mlflow-outbox/<run>/run.json       which run of which server
-                         records.jsonl  what to send, in order; a line without its end is not there yet
-                         sent           how many bytes of it the server has taken
+                         points.jsonl   points of curves, in order; a line without its end is not there yet
+                         records.jsonl  everything else, in order
+                         *.sent         how many bytes of these the server has taken
                          files/<n>/…    pictures and artifacts, until they are sent
                          refused.jsonl  what the server would not take, and why
 
@@ -15,13 +16,13 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from emd_core.atomic import atomic_file
 
-FOLDER = ".mlflow-outbox"
+FOLDER, RECORDS = ".mlflow-outbox", "records.jsonl"
 BATCH = 1000  # points in one request, MLflow's limit
 Record = dict[str, Any]
 
@@ -35,6 +36,51 @@ def root() -> Path:
     return Path(os.environ.get("EMD_CHECKPOINTS") or ".").absolute() / FOLDER
 
 
+class Journal:
+    """Lines of JSON that one thread appends, and another reads and acknowledges."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._mark = path, path.with_suffix(".sent")
+        self._writing = threading.Lock()
+        self._end = path.open("ab", buffering=0)
+        written = path.read_bytes()
+        if not written.endswith(b"\n"):  # a process was killed within its last line
+            self._end.truncate(written.rfind(b"\n") + 1)
+        self._sent = int(self._mark.read_text()) if self._mark.exists() else 0
+
+    def append(self, record: Record) -> None:
+        line = json.dumps(record).encode() + b"\n"
+        with self._writing:
+            self._end.write(line)
+
+    def unsent(self) -> Iterator[tuple[Record, int]]:
+        """The records that were not acknowledged yet, each with the place behind it."""
+        place = self._sent
+        with self.path.open("rb") as file:
+            file.seek(place)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                place += len(line)
+                yield json.loads(line), place
+
+    def acknowledge(self, place: int) -> None:
+        with atomic_file(self._mark) as file:
+            file.write_text(str(place))
+        self._sent = place
+
+    def close(self) -> None:
+        self._end.close()
+
+
+class Batch(NamedTuple):
+    """What is sent at once."""
+
+    records: list[Record]
+    journal: Journal
+    place: int  # behind the last record
+
+
 class Outbox:
     """Records of one run. Appending is one write; batches are taken and acknowledged by one other thread."""
 
@@ -46,60 +92,48 @@ class Outbox:
             with atomic_file(folder / "run.json") as file:
                 file.write_text(json.dumps(header))
         self.header: Record = json.loads((folder / "run.json").read_text())
-        self._records = folder / "records.jsonl"
-        self._writing = threading.Lock()
-        self._end = self._records.open("ab", buffering=0)
-        written = self._records.read_bytes()
-        if not written.endswith(b"\n"):  # a process was killed within its last line
-            self._end.truncate(written.rfind(b"\n") + 1)
-        mark = folder / "sent"
-        self._sent = int(mark.read_text()) if mark.exists() else 0
+        self._points, self._records = Journal(folder / "points.jsonl"), Journal(folder / RECORDS)
         self._files = max((int(p.name) for p in folder.glob("files/*")), default=-1)
 
     def append(self, record: Record) -> None:
-        """Keep a record; it is sent after those that were kept before."""
-        line = json.dumps(record).encode() + b"\n"
-        with self._writing:
-            self._end.write(line)
+        """Keep a record. Points of curves are sent before all else, so that they fill their requests; what concerns
+        a model waits until the model is there."""
+        curve = record["kind"] == "metrics" and not record["model"]
+        (self._points if curve else self._records).append(record)
 
     def new_file(self, name: str) -> Path:
         """Where to write a file, of which a record then says the path within the outbox."""
-        with self._writing:
-            self._files += 1
-            folder = self.folder / "files" / str(self._files)
+        self._files += 1
+        folder = self.folder / "files" / str(self._files)
         folder.mkdir(parents=True)
         return folder / name
 
-    def unsent(self) -> Iterator[tuple[Record, int]]:
-        """The records that were not acknowledged yet, each with the place behind it."""
-        place = self._sent
-        with self._records.open("rb") as file:
-            file.seek(place)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                place += len(line)
-                yield json.loads(line), place
+    def unsent(self) -> Iterator[Record]:
+        """The records that were not acknowledged yet."""
+        for journal in (self._points, self._records):
+            yield from (record for record, _ in journal.unsent())
 
-    def next_batch(self) -> tuple[list[Record], int]:
-        """What to send next, and the place behind it: up to BATCH points of metrics, or one other record."""
-        batch: list[Record] = []
-        points, behind = 0, self._sent
-        for record, place in self.unsent():
-            points += len(record["values"]) if record["kind"] == "metrics" else BATCH
-            if batch and points > BATCH:
+    def next_batch(self) -> Batch | None:
+        """What to send next: up to BATCH points of curves, or one other record; None if there is nothing."""
+        records: list[Record] = []
+        points, place = 0, 0
+        for record, behind in self._points.unsent():
+            points += len(record["values"])
+            if records and points > BATCH:
                 break
-            batch.append(record)
-            behind = place
-        return batch, behind
+            records.append(record)
+            place = behind
+        if records:
+            return Batch(records, self._points, place)
+        for record, behind in self._records.unsent():
+            return Batch([record], self._records, behind)
+        return None
 
-    def acknowledge(self, batch: Sequence[Record], place: int) -> None:
+    def acknowledge(self, batch: Batch) -> None:
         """The server took these records, or they lie among the refused ones."""
-        with atomic_file(self.folder / "sent") as file:
-            file.write_text(str(place))
-        self._sent = place
-        for record in batch:
-            if "file" in record and not record.get("refused"):
+        batch.journal.acknowledge(batch.place)
+        for record in batch.records:
+            if "file" in record and "refused" not in record:
                 shutil.rmtree((self.folder / record["file"]).parent, ignore_errors=True)
 
     def refuse(self, record: Record, reason: str) -> None:
@@ -111,7 +145,7 @@ class Outbox:
     def contents(self) -> str:
         """What is not sent, in words: "120 points, 8 pictures, 3 files"; "" if all is."""
         counts: Counter[str] = Counter()
-        for record, _ in self.unsent():
+        for record in self.unsent():
             noun = {"metrics": "point", "image": "picture", "file": "file"}.get(record["kind"], "note")
             counts[noun] += len(record["values"]) if noun == "point" else 1
         return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for noun, n in counts.items())
@@ -127,7 +161,8 @@ class Outbox:
             shutil.rmtree(self.folder)
             if not any(self.folder.parent.iterdir()):
                 self.folder.parent.rmdir()
-        self._end.close()
+        self._points.close()
+        self._records.close()
         self._lock.close()
 
 
@@ -141,8 +176,8 @@ def left_behind(server: str) -> Iterator[Outbox]:
 
     A run that did not come to its end was killed: it is marked so, at the time of its last sign of life.
     """
-    for path in sorted(root().glob("*/records.jsonl"), key=lambda path: path.stat().st_mtime):
-        died = int(path.stat().st_mtime * 1000)
+    for path in sorted(root().glob(f"*/{RECORDS}"), key=lambda path: path.stat().st_mtime):
+        died = max(int(journal.stat().st_mtime * 1000) for journal in path.parent.glob("*.jsonl"))
         try:
             if json.loads(path.with_name("run.json").read_text())["server"] != server:
                 continue

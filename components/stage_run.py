@@ -145,7 +145,7 @@ def _logged(active: "mlflow.ActiveRun", box: Outbox) -> dict[str, set[int]]:
     client = mlflow.MlflowClient()
     known = {key for key in active.data.metrics if not key.startswith(SYSTEM)} | {CLOCK} & set(active.data.metrics)
     steps = {key: {point.step for point in client.get_metric_history(active.info.run_id, key)} for key in known}
-    for record, _ in box.unsent():
+    for record in box.unsent():
         for key in record["values"] if record["kind"] == "metrics" else ():
             steps.setdefault(key, set()).add(record["step"])
     return steps

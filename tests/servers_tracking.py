@@ -173,7 +173,7 @@ def test_a_server_killed_and_started_again_misses_nothing(server: Server) -> Non
     wait_until(Path("steps").exists, "the first step")
     server.kill()
     wait_until(waits, "step 30, without a server")
-    time.sleep(delivery.PERIOD * 8)  # so that it has tried
+    time.sleep(delivery.PERIOD * 2)  # so that it has tried
     server.start()
     errors = end(training)
     assert errors.count("does not answer; what is logged is kept in") == 1
@@ -186,6 +186,7 @@ def test_a_server_gone_until_the_end_gets_it_from_the_next_stage(server: Server)
     training = start_training()
     wait_until(waits, "step 30")
     wait_until(sent, "the first half")
+    server.kill()
     errors = end(training)
     (sentence,) = [line for line in errors.splitlines() if "did not take" in line]
     for part in (" points, ", " pictures, 1 file", "of run train_emd (", ".mlflow-outbox/", "components sync` sends"):
@@ -333,6 +334,6 @@ def train_without(database: PostgreSQL) -> str:
     wait_until(Path("steps").exists, "the first step")
     database.stop()
     wait_until(waits, "step 30, without a database")
-    time.sleep(delivery.PERIOD * 3)  # so that it has tried
+    time.sleep(delivery.PERIOD * 2)  # so that it has tried
     database.start()
     return end(training)
