@@ -10,7 +10,6 @@ import os
 import tempfile
 import threading
 import time
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
@@ -94,7 +93,7 @@ def main(
     pause_without_logging()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = uri or f"sqlite:///{folder}/mlflow.db"
-        os.environ["EMD_CHECKPOINTS"] = str(Path(folder))
+        os.chdir(folder)
         logging_on.set()
         with stage_run("train_emd", Config(), {}) as run:
             one_round(training, range(3), points, picture, None)

@@ -30,7 +30,7 @@ THUMBNAIL = 256  # px, the longer side of MLflow's small copy of a picture
 # The server's own words for a request that it will never take; whatever else it says is tried again.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 # They print a traceback, or a line, for each try.
-NOISY = ("mlflow.store.db.utils", "urllib3.connectionpool", "alembic")
+NOISY = ("mlflow.store.db.utils", "urllib3.connectionpool")
 
 
 class Sender(threading.Thread):

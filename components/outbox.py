@@ -10,10 +10,12 @@
 A process holds the folder's lock while it writes or sends; the lock of a killed one is free.
 """
 
+import errno
 import fcntl
 import json
 import os
 import shutil
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -32,8 +34,10 @@ class Busy(Exception):
 
 
 def root() -> Path:
-    """The folder of all outboxes: in the working directory, or on the volume of $EMD_CHECKPOINTS, which outlives it."""
-    return Path(os.environ.get("EMD_CHECKPOINTS") or ".").absolute() / FOLDER
+    """The folder of all outboxes: in the working directory (on a cluster the volume, which outlives the pods), or
+    among the temporary files where that cannot be written, as in a pod without the volume."""
+    here = Path.cwd()
+    return (here if os.access(here, os.W_OK) else Path(tempfile.gettempdir())) / FOLDER
 
 
 class Journal:
@@ -87,7 +91,7 @@ class Outbox:
     def __init__(self, folder: Path, header: Record | None = None) -> None:
         """header: what run.json shall say, for a run's own process; None opens what another left. Raises Busy."""
         self.folder = folder
-        self._lock = _lock(folder)
+        self._lock = _lock(folder, own=header is not None)
         if header is not None:
             with atomic_file(folder / "run.json") as file:
                 file.write_text(json.dumps(header))
@@ -190,7 +194,8 @@ def left_behind(server: str) -> Iterator[Outbox]:
         yield box
 
 
-def _lock(folder: Path) -> BinaryIO:
+def _lock(folder: Path, own: bool) -> BinaryIO:
+    """Raises Busy. Where the file system knows no locks, a run's own process has its outbox and nobody else does."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("ab")
@@ -198,9 +203,11 @@ def _lock(folder: Path) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.stat(folder / "lock"), os.fstat(file.fileno())):
                 return file
-        except BlockingIOError:
-            file.close()
-            raise Busy(f"{folder} is held by another process") from None
         except FileNotFoundError:  # its holder sent everything and removed it, in between
             pass
+        except OSError as error:
+            if own and error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                return file
+            file.close()
+            raise Busy(f"{folder} is held by another process") from None
         file.close()

@@ -1,5 +1,6 @@
 """MLflow's system metrics, kept in the outbox like all others, so that they outlive a server that is away."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ class SystemMetrics(SystemMetricsMonitor):
     """Processor, memory, disk, network and GPU of this machine, as system/<name>, until `finish`."""
 
     def __init__(self, run_id: str, log: LogMetrics, first_step: int) -> None:
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # it tells that it starts and stops
         super().__init__(run_id)
         self._log, self._logging_step = log, first_step
 

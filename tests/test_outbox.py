@@ -27,7 +27,6 @@ def send_next(box: Outbox) -> Batch:
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EMD_CHECKPOINTS", raising=False)
     return Outbox(tmp_path / ".mlflow-outbox/r1", HEADER)
 
 
