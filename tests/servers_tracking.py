@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,16 +267,11 @@ class PostgreSQL:
         self._bin = found[-1] if found else Path(str(shutil.which("initdb"))).parent
         self.port, self._folder, self._cluster = free_port(), folder, folder / "cluster"
         self._user = ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []
-        self._cluster.mkdir()
-        if self._user:
-            shutil.chown(folder, "nobody")
-            shutil.chown(self._cluster, "nobody")
-            for parent in folder.parents:  # pytest's folders are its user's alone
-                if parent.name.startswith("pytest-"):
-                    parent.chmod(0o711)
         secret = folder / "password"
         secret.write_text("right")
-        secret.chmod(0o644)
+        if self._user:
+            shutil.chown(folder, "nobody")
+            shutil.chown(secret, "nobody")
         self._call("initdb", "-D", self._cluster, "-U", "emd", "-A", "scram-sha-256", f"--pwfile={secret}", "-N")
         self.start()
 
@@ -295,17 +291,18 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[PostgreSQL]:
-    folder.mkdir()
-    made = PostgreSQL(folder)
-    try:
-        yield made
-    finally:
-        made.stop()
+def postgresql() -> Iterator[PostgreSQL]:
+    """Not below pytest's own folder, which is for its user alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = PostgreSQL(Path(folder))
+        try:
+            yield made
+        finally:
+            made.stop()
 
 
-def test_postgresql_stopped_and_started_again_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with postgresql(tmp_path / "postgres") as database:
+def test_postgresql_stopped_and_started_again_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with postgresql() as database:
         point_at(database.uri(), monkeypatch)
         errors = train_without(database)
         assert errors.count("does not answer; what is logged is kept in") == 1
@@ -318,7 +315,7 @@ def test_postgresql_stopped_and_started_again_misses_nothing(tmp_path: Path, mon
 
 
 def test_postgresql_behind_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with postgresql(tmp_path / "postgres") as database:
+    with postgresql() as database:
         server = mlflow_server(tmp_path, database.uri())
         point_at(f"http://127.0.0.1:{server.port}", monkeypatch)
         server.start()
