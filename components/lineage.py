@@ -4,7 +4,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
@@ -14,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
-from components.lineage_record import FILES, FORMAT, PLACE, RECORD, Record
+from components.lineage_record import FILES, FORMAT, PLACE, RECORD, Record, sha256_of
 from components.mlflow_server import connect
 from emd_core.errors import UserError
 
@@ -40,8 +42,8 @@ def lineage(
     is the same; 1: something differs; 2: there is no such model, or it has no lineage.json.
     """
     version = find(model)
-    record, files, checkpoint = load(version)
-    findings = check(record, files, checkpoint, contents=not quick)
+    record, files = load(version)
+    findings = check(record, files, registered(version), contents=not quick)
     if as_json:
         found = {"name": version.name, "version": str(version.version), "aliases": list(version.aliases)}
         listed = [vars(finding) for finding in findings]
@@ -78,13 +80,13 @@ def find(reference: str) -> "ModelVersion":
         raise
 
 
-def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame, Path]:
-    """A version's record, the files that DVC recorded, and the place of its checkpoint."""
+def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame]:
+    """A version's record, and the files that DVC recorded (out, path, size, md5)."""
     from mlflow import MlflowException
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        record: Record = json.loads(_artifact(version, RECORD).read_text())
+        with _artifact(version, RECORD) as path:
+            record: Record = json.loads(path.read_text())
     except MlflowException:
         raise UserError(
             f"{version.name} version {version.version} has no {RECORD}, as it was registered before that was "
@@ -95,13 +97,25 @@ def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame, Path]:
             f"{version.name} version {version.version} has a {RECORD} of format {record['format']}, and this version "
             f"reads format {FORMAT}; use the version of EMD that promoted it."
         )
-    return record, pd.read_parquet(_artifact(version, FILES)), _artifact(version, CHECKPOINT)
+    with _artifact(version, FILES) as path:
+        return record, pd.read_parquet(path)
 
 
-def _artifact(version: "ModelVersion", path: str) -> Path:
+def registered(version: "ModelVersion") -> str:
+    """SHA-256 of the checkpoint that the registry holds."""
+    with _artifact(version, CHECKPOINT) as path:
+        return sha256_of(path)
+
+
+@contextmanager
+def _artifact(version: "ModelVersion", name: str) -> Iterator[Path]:
+    """A file of a version, brought here for the block."""
     import mlflow
 
-    return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}/{PLACE}/{path}"))
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with TemporaryDirectory() as work:
+        uri = f"models:/{version.name}/{version.version}/{PLACE}/{name}"
+        yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=work))
 
 
 def show(console: Console, version: "ModelVersion", record: Record, files: pd.DataFrame) -> None:

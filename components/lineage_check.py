@@ -29,17 +29,17 @@ class Finding:
     differences: list[str] = field(default_factory=list)
 
 
-def check(record: Record, files: pd.DataFrame, registered: Path, *, contents: bool) -> list[Finding]:
+def check(record: Record, files: pd.DataFrame, registered: str, *, contents: bool) -> list[Finding]:
     """Compare a model's record with the repository and the data in the working directory.
 
     Args:
         files: every file that DVC recorded (out, path, size, md5).
-        registered: the checkpoint as the registry gives it.
+        registered: SHA-256 of the checkpoint that the registry holds.
         contents: also read the data; without, their files' names and sizes are compared.
     """
     return [
         _checkpoint("registered checkpoint", record, registered),
-        _checkpoint(str(MODEL), record, MODEL),
+        _checkpoint(str(MODEL), record, sha256_of(MODEL) if MODEL.is_file() else ""),
         *_code(record),
         *_commits(record),
         _params(record["params"]),
@@ -59,10 +59,11 @@ def _finding(what: str, differences: list[str], remark: str = "") -> Finding:
     return Finding(what, DIFFERS if differences else SAME, remark, differences)
 
 
-def _checkpoint(what: str, record: Record, path: Path) -> Finding:
-    if not path.is_file():
+def _checkpoint(what: str, record: Record, found: str) -> Finding:
+    """found: SHA-256, or "" where there is none."""
+    recorded = record["model"]["sha256"]
+    if not found:
         return Finding(what, NOT_AT_HAND)
-    recorded, found = record["model"]["sha256"], sha256_of(path)
     return _finding(what, [] if found == recorded else [f"its SHA-256 is {found[:12]}…, recorded is {recorded[:12]}…"])
 
 

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from components import provenance
-from components.lineage import find, lineage, load
+from components.lineage import find, lineage, load, registered
 from components.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check
 from components.lineage_record import keep
 from emd_core.config import Config
@@ -125,8 +125,8 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def findings(contents: bool = True) -> dict[str, Finding]:
-    record, files, checkpoint = load(find(CHAMPION))
-    return {finding.what: finding for finding in check(record, files, checkpoint, contents=contents)}
+    version = find(CHAMPION)
+    return {finding.what: finding for finding in check(*load(version), registered(version), contents=contents)}
 
 
 def differing() -> dict[str, list[str]]:
@@ -209,13 +209,13 @@ def test_changed_code_is_named_by_a_command_of_its_own(here: Path) -> None:
 
 
 def test_a_commit_that_is_not_what_ran_is_found(here: Path) -> None:
-    record, files, checkpoint = load(find(CHAMPION))
+    record, files = load(find(CHAMPION))
     (listing,) = record["code"].values()
     listing["emd_core/losses.py"] = "0" * 40
-    found = [f for f in check(record, files, checkpoint, contents=False) if f.what.startswith("commit")]
+    found = [f for f in check(record, files, "", contents=False) if f.what.startswith("commit")]
     assert [f.differences for f in found] == [["emd_core/losses.py changed in what ran"]]
     record["runs"]["train_emd"]["patch"] = "diff --git a/emd_core/losses.py b/emd_core/losses.py\n+x\n"
-    found = [f for f in check(record, files, checkpoint, contents=False) if f.what.startswith("commit")]
+    found = [f for f in check(record, files, "", contents=False) if f.what.startswith("commit")]
     assert [(f.verdict, f.remark) for f in found] == [
         (SAME, "with changes that were not committed, kept as a patch of 1 file")
     ]
@@ -227,7 +227,7 @@ def test_the_model_alone_is_enough(here: Path, capsys: pytest.CaptureFixture[str
     for found in mlflow.search_runs(search_all_experiments=True, output_format="list"):
         client.delete_run(found.info.run_id)
     assert status() == 0 and "train_emd" in capsys.readouterr().out
-    record, files, _ = load(find(CHAMPION))
+    record, files = load(find(CHAMPION))
     assert record["params"]["train_emd"] == PARAMS["train_emd"] and record["params"]["make_sample"] == {"pairs": 2}
     assert "+# judged in a hurry" in record["runs"]["evaluate"]["patch"] and record["runs"]["train_emd"]["patch"] == ""
     assert record["runs"]["train_emd"]["environment"]["packages"]["torch"]
