@@ -59,6 +59,7 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In,
     require_lasting_registry()
     inputs = {"model": model, "evaluation": evaluation, "decision": decision, "faces": faces, "masks": masks}
     with stage_run("promote", cfg, inputs) as run:
+        run.log_model(verdict.model)
         if not verdict.promote:
             run.log_artifacts(decision, "decision")
             return refuse(run, verdict)
@@ -76,6 +77,8 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In,
         number = str(version.version)
         client.set_registered_model_alias(name, CHALLENGER, number)
         check, service = check_serving(version, model / CHECKPOINT)
+        if service is not None:
+            run.log_metrics({f"service/{key}": v for key, v in service._asdict().items()}, model=verdict.model)
         final = with_check(decide(metrics, verdict.cfg, comparison=comparison, service=service), check)
         tags = {"decision": final.summary, "decision.digest": keep_decision(run, version, final)}
         if not final.promote:

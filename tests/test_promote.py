@@ -9,7 +9,9 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 from components.lineage import load
+from components.promote import Promote
 from components.rollback import restore
+from components.tracking import find_model, stage_run
 from emd_core.errors import UserError
 from emd_core.gating import Decision
 from emd_core.models.checkpoint import CHECKPOINT
@@ -19,10 +21,10 @@ from tests.registry_faults import begin
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops, two models that call every crop manipulated, and one registry; each test has a model name of its own."""
+    """Crops, three models that call every crop manipulated, and one registry; each test has a model name of its own."""
     root = tmp_path_factory.mktemp("promotion")
     write_crops(root / "data")
-    for name, activation in (("a", 4.0), ("b", 5.0)):
+    for name, activation in (("a", 4.0), ("b", 5.0), ("c", 6.0)):
         write_constant(root / name, activation)
     return root
 
@@ -71,12 +73,17 @@ def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
     make: Make, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = make("a", accuracy=0.92)
+    with stage_run("train_emd", Promote(model_name="story", batch_size=1, precision="fp32"), {}) as run:
+        run.log_model(first.digest, "emd")  # as training does
     first.promote("story")
     assert "story version 1 is now @champion" in capsys.readouterr().out
     champion = alias("story", "champion")
     assert champion is not None and numbers("story") == {"champion": "1"}
     assert champion.tags.keys() >= {"promoted_at", "promoted_by", "run", "git.commit", "data.digest"}
     assert (champion.tags["model.digest"], champion.tags["replaced_version"]) == (first.digest, "")
+    trained = find_model(first.digest)
+    assert champion.source == f"models:/{trained}", "the model that training made is filled"
+    assert mlflow.MlflowClient().get_logged_model(trained).tags["promotion"] == "promoted"
     assert "first promotion" in champion.tags["decision"] and champion.description.startswith("# Promote")
     made = stored_decision(champion)
     assert made.promote and {"serving", "latency", "size"} <= {check.name for check in made.checks}
@@ -158,7 +165,7 @@ def write_champion(name: str, harm: str) -> Path:
 
 
 def test_what_the_gate_refused_is_not_registered_but_seen(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    poor = make("a", accuracy=0.5)
+    poor = make("c", accuracy=0.5)
     experiment = mlflow.set_experiment("emd")
     client = mlflow.MlflowClient()
     logged = client.create_logged_model(experiment.experiment_id, tags={"model.digest": poor.digest})
