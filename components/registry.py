@@ -91,9 +91,12 @@ def held(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None"
 
 
 def registered(client: "MlflowClient", name: str, model: str) -> "ModelVersion | None":
-    """The version that holds this checkpoint already, from a promotion that was refused or broke off."""
+    """The version that holds this checkpoint already, from a promotion that was refused or broke off.
+
+    Two promotions of one checkpoint at once leave two: the one that was in use counts, else the older.
+    """
     versions = client.search_model_versions(f"name = '{name}' and tag.`{DIGEST}` = '{model}'")
-    return min(versions, key=lambda version: int(version.version), default=None)
+    return min(versions, key=lambda v: ("promoted_at" not in v.tags, int(v.version)), default=None)
 
 
 def move(

@@ -18,7 +18,9 @@ AT, BY, TO = "rolled_back_at", "rolled_back_by", "rolled_back_to"  # tags of the
 
 
 def rollback(
-    model_name: Annotated[str, typer.Option(help="Name in the registry [default: promote.model_name]")] = "",
+    model_name: Annotated[
+        str, typer.Option(help="Name in the registry; if empty, promote.model_name of the params file.")
+    ] = "",
     params: Annotated[Path, typer.Option(help="Params file that names the model.")] = Path("params.yaml"),
 ) -> None:
     """Make the registered model's `previous` its `champion`, and the one that is left its `previous`.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import mlflow
 import pytest
 
-from components.registry import CHAMPION, DIGEST, LIFE, MARK, PREVIOUS, Mark, marked, move
+from components.registry import CHAMPION, DIGEST, LIFE, MARK, PREVIOUS, Mark, marked, move, registered
 from components.rollback import restore
 from emd_core.errors import UserError
 from tests.registry_faults import PROCESSES, begin
@@ -156,6 +156,19 @@ def test_the_champion_must_be_the_one_that_was_compared(store: str) -> None:
     with pytest.raises(UserError, match="changed from none to version 3"):
         promote_2("changed", None)  # type: ignore[arg-type]
     assert aliases("changed") == {CHAMPION: "3"}
+
+
+def test_of_two_versions_of_one_checkpoint_the_one_that_was_in_use_counts(store: str) -> None:
+    client = mlflow.MlflowClient()
+    client.create_registered_model("twice")
+    for tags in ({}, {"promoted_at": "2026-01-01"}, {}):
+        client.create_model_version("twice", "file:///nowhere", tags={DIGEST: "d", **tags})
+    found = registered(client, "twice", "d")
+    assert found is not None and str(found.version) == "2"
+    client.delete_model_version_tag("twice", "2", "promoted_at")
+    found = registered(client, "twice", "d")
+    assert found is not None and str(found.version) == "1"
+    assert registered(client, "twice", "unknown") is None
 
 
 def test_back_and_forward(store: str) -> None:
