@@ -75,7 +75,7 @@ def find(reference: str) -> "ModelVersion":
         # The first for a model without that alias, the second for a name or version that is not registered.
         if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
             raise UserError(
-                f"the registry has no {reference} ({error.message}); `make ui` shows what it has."
+                f"the registry has no {reference} ({str(error.message).rstrip('.')}); `make ui` shows what it has."
             ) from None
         raise
 
@@ -157,7 +157,7 @@ def _machine(record: Record) -> str:
     if not about:
         return "unknown"
     gpus = ", ".join(about["gpus"]) or "no GPU"
-    cuda = f", CUDA {about['cuda']}" if about["cuda"] else ""
+    cuda = f", CUDA {about['cuda']}" if about["gpus"] and about["cuda"] else ""
     image = f", image {about['image']}" if about["image"] else ""
     return (
         f"{about['cpu']}, {about['cores']} cores, {gpus}{cuda}; Python {about['python']}, "
