@@ -172,7 +172,7 @@ def require_whole(run: mlflow.entities.Run, status: str = "FINISHED") -> None:
 
 def test_a_server_killed_and_started_again_misses_nothing(server: Server) -> None:
     training = start_training()
-    wait_until(Path("steps").exists, "the first step")
+    wait_until(lambda: Path("steps").exists() or training.poll() is not None, "the first step")
     server.kill()
     wait_until(waits, "step 30, without a server")
     time.sleep(delivery.PERIOD * 2)  # so that it has tried
@@ -205,7 +205,7 @@ def test_a_server_gone_until_the_end_gets_it_from_the_next_stage(server: Server)
 @pytest.mark.parametrize("first", ["sync", "training"])
 def test_a_killed_training_goes_on_in_its_run(server: Server, first: str) -> None:
     training = start_training()
-    wait_until(Path("steps").exists, "the first step")
+    wait_until(lambda: Path("steps").exists() or training.poll() is not None, "the first step")
     server.kill()
     wait_until(waits, "step 30, without a server")
     training.kill()
@@ -329,7 +329,7 @@ def test_postgresql_behind_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def train_without(database: PostgreSQL) -> str:
     """A training from whose first step to the 30th the database is away; what it says."""
     training = start_training()
-    wait_until(Path("steps").exists, "the first step")
+    wait_until(lambda: Path("steps").exists() or training.poll() is not None, "the first step")
     database.stop()
     wait_until(waits, "step 30, without a database")
     time.sleep(delivery.PERIOD * 2)  # so that it has tried
