@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from components.mlflow_server import address
 from components.outbox import Outbox, Record
 from components.provenance import MODEL
 
@@ -52,8 +53,9 @@ class Sender(threading.Thread):
             error = self._send_all()
             failures = failures + 1 if error else 0
             if failures == 1 and not closing:
-                server = self._own.header["server"]
-                self._tell(f"MLflow at {server} does not answer; what is logged is kept in {self._own.folder}.")
+                reason = address(" ".join(str(error).split()))[:200]
+                place = f"what is logged is kept in {self._own.folder} ({reason})"
+                self._tell(f"MLflow at {self._own.header['server']} does not answer; {place}.")
             if closing and (error is None or failures >= LAST_TRIES or self._abandoned.is_set()):
                 return
             if closing:
@@ -74,12 +76,11 @@ class Sender(threading.Thread):
         for box in [*self._left, self._own]:
             try:
                 empty(self._client, box, self._abandoned)
-            except Exception as error:  # whatever it is, the records stay where they are
-                failed = error
-            else:
                 if box is not self._own:
                     self._left.remove(box)
                     box.close()
+            except Exception as error:  # whatever it is, the records stay where they are
+                failed = error
         return failed
 
 
