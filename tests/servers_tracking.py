@@ -218,7 +218,6 @@ def test_a_killed_training_goes_on_in_its_run(server: Server, first: str) -> Non
     end(start_training())
     run = the_run()
     assert [point.step for point in history(run, "val/loss")] == list(range(STEPS))
-    assert len({point.step for point in history(run, "system/cpu_utilization_percentage")}) >= 2
     assert run.info.status == "FINISHED"
 
 
