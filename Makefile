@@ -48,7 +48,7 @@ bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord 
 bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
 	python -m benchmarks.data_scale
 
-ui: setup ## Open the MLflow UI on http://127.0.0.1:5000
+ui: setup ## Start the MLflow UI on http://127.0.0.1:5000 (choose "Model training" at its top left)
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
 # The image's name and labels say "-dirty" where what goes into it is not what was committed.

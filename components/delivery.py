@@ -134,6 +134,13 @@ def _metrics(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
     client.log_batch(run, points)
 
 
+def _summary(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
+    from mlflow.entities import Metric
+
+    record = batch[0]
+    client.log_batch(record["run"], [Metric(key, value, record["time"], 0) for key, value in record["values"].items()])
+
+
 def _tags(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
     from mlflow.entities import RunTag
 
@@ -202,6 +209,7 @@ def _end(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
 
 SEND: dict[str, Callable[["MlflowClient", Outbox, list[Record]], None]] = {
     "metrics": _metrics,
+    "summary": _summary,
     "tags": _tags,
     "file": _file,
     "image": _image,

@@ -1,7 +1,8 @@
 """Judge the trained network on the test split.
 
-Writes metrics.json (per method and quality), predictions.parquet (a row per frame), roc.csv, roc.png, reliability.png,
-panels.png and report.html, a page that shows them all.
+Writes metrics.json (per method and quality), summary.json (the few figures that runs are compared by),
+predictions.parquet (a row per frame), roc.csv, roc.png, reliability.png, confusion.png, panels.png and report.html, a
+page that shows them all.
 """
 
 import base64
@@ -33,6 +34,7 @@ from emd_core.precision import Precision, pick_device
 from emd_core.slices import slices, summarise_slices
 
 PICTURES = ("roc", "reliability", "confusion", "panels")
+SUMMARY = ("frame_accuracy", "miou")  # what pipeline runs are compared by, in DVC and MLflow alike
 ROBUSTNESS_FIGURES = ("frame_accuracy", "frame_auc", "miou")
 
 
@@ -81,6 +83,9 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
                 for slice_, figures in summarise_slices(*scored, calibration).items()
             }
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        figures = logged(metrics)
+        summary = {name: x for name, x in figures.items() if name.startswith("test/") and Path(name).name in SUMMARY}
+        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         frames.to_parquet(out / "predictions.parquet", index=False)
         curves = roc_table(frames, histograms, ORIGINAL)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
@@ -92,7 +97,8 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         (out / "report.html").write_text(render("evaluation", metrics=metrics, **pictures))
         run.log_model(digest)
         data = run.log_input(masks, metrics["data"], rows=len(test), context="test")
-        run.log_metrics(logged(metrics), model=digest, data=data)
+        run.log_summary(summary)
+        run.log_metrics(figures, model=digest, data=data)
         for name in PICTURES:
             run.log_image(np.asarray(Image.open(out / f"{name}.png").convert("RGB")), f"test/{name}")
         run.log_table(worst_frames(detector, test, frames, cfg.precision), "worst_frames")

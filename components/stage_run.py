@@ -27,11 +27,15 @@ CLOCK = "system/cpu_utilization_percentage"  # the one whose steps stand for tho
 class StageRun:
     """The MLflow run of a stage. Each method keeps what it is given in the outbox and returns at once."""
 
-    def __init__(self, box: Outbox, active: "mlflow.ActiveRun", resumed: bool) -> None:
-        """resumed: the run was begun by a process that was killed; points that it logged are not logged again."""
+    def __init__(self, box: Outbox, active: "mlflow.ActiveRun", pipeline: str, resumed: bool) -> None:
+        """
+        Args:
+            pipeline: id of the pipeline's run.
+            resumed: the run was begun by a process that was killed; points that it logged are not logged again.
+        """
         self.run_id: str = active.info.run_id
         self.tags: dict[str, str] = dict(active.data.tags)
-        self._box = box
+        self._box, self._pipeline = box, pipeline
         self._logged = _logged(active, box) if resumed else {}
         self._tables: list[dict[str, str]] = []
 
@@ -55,6 +59,10 @@ class StageRun:
         record = {"kind": "metrics", "step": step or 0, "time": _now(), "model": model, "data": data}
         for start in range(0, len(new), BATCH):
             self._box.append(record | {"values": dict(islice(new, start, start + BATCH))})
+
+    def log_summary(self, values: Mapping[str, float]) -> None:
+        """Figures of the whole pipeline, on its run: what one compares pipelines by."""
+        self._box.append({"kind": "summary", "run": self._pipeline, "values": dict(values), "time": _now()})
 
     def log_image(self, image: np.ndarray, key: str, step: int = 0) -> None:
         """A picture (HW or HWC RGB, uint8) for the UI's image grid, with a slider over the steps of a key."""

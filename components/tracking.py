@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import mlflow
 
 EXPERIMENT = "emd"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI shows trainings, not language models
 RUN = "mlflow-run"  # file that remembers the run of a stage which may be killed and go on
 
 
@@ -37,9 +38,10 @@ def stage_run(
 ) -> Iterator[StageRun]:
     """Run the block inside an MLflow run; an error in the block marks the run as failed, being stopped as killed.
 
-    cfg is logged as parameters (nested keys joined by "."), `inputs` (port name -> folder) as tags. The run is MLflow's
-    active run, so `mlflow.log_…` works too, but waits for the server. MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME
-    are respected; without them runs go to mlflow.db in the working directory.
+    cfg is logged as parameters (nested keys joined by "."; on the pipeline's run behind the stage's name), `inputs`
+    (port name -> folder) as tags. The run is MLflow's active run, so `mlflow.log_…` works too, but waits for the
+    server. MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are respected; without them runs go to mlflow.db in the
+    working directory.
 
     Args:
         name: what the run is called; `stage` if empty.
@@ -50,12 +52,12 @@ def stage_run(
     server = connect()
     with answering(mlflow.get_tracking_uri()):
         parent, active, resumed = _start(stage, name or stage, provenance.tags(stage, cfg, inputs), resume)
-        mlflow.log_params(flatten(cfg.model_dump(mode="json")))
+        _log_params(parent, stage, flatten(cfg.model_dump(mode="json")))
     info = active.info
     header = {"run": info.run_id, "name": name or stage, "server": server, "experiment": info.experiment_id}
     box = _outbox(header)
     sender = delivery.Sender(mlflow.MlflowClient(), [*left_behind(server), box], _say)
-    run = StageRun(box, active, resumed)
+    run = StageRun(box, active, parent, resumed)
     run.start_monitor()
     sender.start()
     status = "FAILED"
@@ -84,6 +86,20 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
+
+
+def _log_params(pipeline: str, stage: str, values: Mapping[str, Any]) -> None:
+    import mlflow
+    from mlflow.entities import Param
+
+    mlflow.log_params(dict(values))
+    client = mlflow.MlflowClient()
+    try:
+        client.log_batch(pipeline, params=[Param(f"{stage}.{key}", str(value)) for key, value in values.items()])
+    except mlflow.MlflowException as error:  # MLflow never replaces a parameter
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        client.set_tag(pipeline, "params.differ", f"{stage} ran again with other values, which are on its own run")
 
 
 def find_model(model: str) -> str | None:
@@ -180,7 +196,7 @@ def _experiment() -> str:
         uri = mlflow.get_tracking_uri()
         beside = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts" if uri.startswith(SQLITE) else None
         try:
-            mlflow.create_experiment(name, artifact_location=beside.as_uri() if beside else None)
+            mlflow.create_experiment(name, artifact_location=beside.as_uri() if beside else None, tags=KIND)
         except mlflow.MlflowException as error:  # another stage was quicker
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -203,7 +219,7 @@ def _pipeline_run(experiment: str) -> str:
     if (found := oldest()) is not None:
         return found
     user = provenance.user()
-    tags = {"pipeline": key, "mlflow.user": user}
+    tags = {"pipeline": key, "mlflow.user": user, "git.commit": provenance.commit()}
     created = client.create_run(experiment, run_name=f"{key} by {user}", tags=tags).info.run_id
     winner = oldest() or created
     if winner != created:  # two stages started at once: both keep the older run

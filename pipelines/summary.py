@@ -12,6 +12,7 @@ from rich.table import Table
 
 from emd_core.errors import UserError
 
+UI = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"  # its other mode is for language models
 FIGURES = {
     "frame_accuracy": "frame acc.",
     "frame_auc": "frame AUC",
@@ -45,7 +46,7 @@ def summary(
     console.print(f"\nRegistered model: {_champion(name)}", highlight=False)
     console.print(f"Result page:      {(evaluation / 'report.html').resolve()}", highlight=False, soft_wrap=True)
     console.print(f"Decision page:    {(decision / 'decision.html').resolve()}", highlight=False, soft_wrap=True)
-    console.print("MLflow UI:        make ui, then open http://127.0.0.1:5000", highlight=False)
+    console.print(f"MLflow UI:        make ui, then open {UI}", highlight=False, soft_wrap=True)
 
 
 def _results(metrics: dict[str, Any]) -> Table:

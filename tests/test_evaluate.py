@@ -109,6 +109,12 @@ def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
     figure = metrics["slices"]["Face2Face/c40"]["miou"]
     assert logged["metrics.test/Face2Face/c40/miou"] == pytest.approx(figure)
     assert "metrics.test/DFDC/c23/miou" not in logged
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["test/Face2Face/c40/miou"] == figure and "test/DFDC/c23/miou" not in summary
+    assert summary["test/DFDC/c23/frame_accuracy"] == metrics["slices"]["DFDC/c23"]["frame_accuracy"]
+    assert len(summary) == 5
+    pipeline = mlflow.get_run(logged["tags.mlflow.parentRunId"])
+    assert pipeline.data.metrics == pytest.approx(summary)
     assert _results(metrics).columns[-1]._cells[:2] == ["–", f"{metrics['slices']['Face2Face/c23']['miou_floor']:.3f}"]
 
 

@@ -78,6 +78,20 @@ def test_two_processes_share_one_parent(store: str) -> None:
     assert train.data.metrics["train/loss"] == 0.5
 
 
+def test_pipelines_are_compared_by_their_own_run(store: str) -> None:
+    with stage_run("train_emd", CFG, {}):
+        pass
+    with stage_run("evaluate", Config(), {}) as run:
+        run.log_summary({"test/Face2Face/c23/miou": 0.9})
+    with stage_run("train_emd", CFG.model_copy(update={"epochs": 4}), {}):
+        pass
+    parent, *_, again = runs()
+    assert parent.data.params == {"train_emd.epochs": "3", "train_emd.optimiser.lr": "0.001"}
+    assert parent.data.metrics == {"test/Face2Face/c23/miou": 0.9}
+    assert again.data.params["epochs"] == "4"
+    assert parent.data.tags["params.differ"].startswith("train_emd ran again with other values")
+
+
 def test_the_key_separates_pipelines(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("exp-a", "exp-b", "exp-a"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
