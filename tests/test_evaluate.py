@@ -22,6 +22,7 @@ from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMDConfig, build_emd
 from emd_core.models.esr import ESR, ESRConfig
+from emd_core.overlays import one_of_each, overlays, worst_frames
 from emd_core.store import RowFiles
 from pipelines.summary import _results
 
@@ -116,6 +117,28 @@ def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
     pipeline = mlflow.get_run(logged["tags.mlflow.parentRunId"])
     assert pipeline.data.metrics == pytest.approx(summary)
     assert _results(metrics).columns[-1]._cells[:2] == ["–", f"{metrics['slices']['Face2Face/c23']['miou_floor']:.3f}"]
+
+
+def test_worst_frames_are_wrong_ones_with_pictures_first(data: Path) -> None:
+    detector, crops = load_detector(data / "model" / CHECKPOINT), FaceCrops(data / "faces", data / "masks", "test")
+    frames, _ = score_frames(detector, crops, 8, "fp32")
+    table = worst_frames(detector, crops, frames, "fp32", count=3)
+    assert list(table.columns[:4]) == ["truth", "found", "score", "label"]
+    error = (table["score"] - table["label"]).abs()
+    assert len(table) == 3 and error.is_monotonic_decreasing and error.iloc[-1] > 0.5
+    assert error.iloc[0] == pytest.approx((frames["score"] - frames["label"]).abs().max())
+    assert all(p.shape[2] == 3 and p.dtype == np.uint8 for p in [*table["truth"], *table["found"]])
+    assert worst_frames(detector, crops, frames.assign(score=frames["label"]), "fp32").empty
+
+
+def test_an_epoch_shows_one_fake_of_each_kind_beside_its_truth(data: Path) -> None:
+    detector, crops = load_detector(data / "model" / CHECKPOINT), FaceCrops(data / "faces", data / "masks", "test")
+    rows = one_of_each(crops.table)
+    assert list(rows) == ["DFDC c23", "Face2Face c23", "Face2Face c40"]
+    assert all(crops.table.loc[row, "label"] == 1 for row in rows.values())
+    pictures = overlays(detector, crops, rows, "fp32")
+    assert list(pictures) == list(rows)
+    assert all(p.shape[1] > 1.5 * p.shape[0] for p in pictures.values())  # two tiles side by side
 
 
 def test_a_subset_is_judged_as_it_is_among_all(data: Path, tmp_path: Path) -> None:
