@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-CHECKPOINT = "model.safetensors"
+CHECKPOINT = "model.safetensors"  # as in emd_core.models.checkpoint, whose import of torch takes seconds
 SHOWN = 12  # differences per finding, unless all are asked for
 WIDEST = len(NOT_AT_HAND)
 COLOURS = {SAME: "green", DIFFERS: "red", NOT_AT_HAND: "yellow"}
