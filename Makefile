@@ -36,10 +36,10 @@ test: setup ## Unit and contract tests
 	OMP_NUM_THREADS=1 pytest --numprocesses logical --dist loadfile
 
 e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)
-	EMD_IMAGE=$(IMAGE) pytest -s tests/e2e.py
+	EMD_IMAGE=$(IMAGE) pytest -s tests/pipelines/e2e.py
 
 servers: setup ## Runs against MLflow servers and PostgreSQL that go away, as tests (minutes; Debian: apt install postgresql)
-	pytest -n 0 tests/servers_*.py
+	pytest -n 0 tests/*/servers_*.py
 
 bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord and MTCNN (half an hour)
 	$(BIN)/pip install --quiet --no-deps decord==0.6.0

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emd_core.boxes import Square, cut
-from emd_core.masks import pack, unpack
-from emd_core.rgb import RgbReader
-from emd_core.video import count_frames, decode, pick_frames, read_frames
+from emd_core.faces.boxes import Square, cut
+from emd_core.storage.masks import pack, unpack
+from emd_core.video.decode import count_frames, decode, pick_frames, read_frames
+from emd_core.video.rgb import RgbReader
 
 CROP = 299  # px
 Image = NDArray[np.uint8]

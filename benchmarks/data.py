@@ -29,12 +29,12 @@ from tqdm import tqdm
 
 from components.crop_faces import CropFaces, crop_faces
 from components.extract_frames import ExtractFrames, extract_frames
-from emd_core.boxes import Detection, Square, crop_square, cut
-from emd_core.face_search import iou
-from emd_core.manifest import FACES, VIDEOS, read_manifest, write_manifest
+from emd_core.faces.boxes import Detection, Square, crop_square, cut
+from emd_core.faces.search import iou
 from emd_core.sample.encode import VideoWriter
 from emd_core.sample.scene import Take
-from emd_core.video import count_frames, decode, pick_frames
+from emd_core.storage.manifest import FACES, VIDEOS, read_manifest, write_manifest
+from emd_core.video.decode import count_frames, decode, pick_frames
 
 SIZES = {"480p": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 CRF = 23

@@ -22,10 +22,10 @@ import typer
 import yaml
 from tqdm import tqdm
 
-from emd_core.growing import PARTS
 from emd_core.sample.dataset import write_splits
 from emd_core.sample.encode import VideoWriter
 from emd_core.sample.scene import Take
+from emd_core.storage.growing import PARTS
 
 DISTINCT = 20  # drawn videos that the others are copies of
 FRAMES, WIDTH, HEIGHT, CRF, PICKS = 30, 320, 240, 23, 8

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import typer
 
-from emd_core.comparison import compare
-from emd_core.gating import Comparison, Figure, Gate, decide
-from emd_core.metrics import COUNTS
+from emd_core.detection.metrics import COUNTS
+from emd_core.evaluation.comparison import compare
+from emd_core.evaluation.gating import Comparison, Figure, Gate, decide
 
 SLICE = "Face2Face/c23"
 FIGURE: Figure = "frame_accuracy"

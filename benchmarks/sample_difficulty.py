@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from components.__main__ import exit_on_user_error
 from emd_core.errors import UserError
-from emd_core.manifest import FACES, OK, ORIGINAL, read_manifest
+from emd_core.storage.manifest import FACES, OK, ORIGINAL, read_manifest
 
 SIDE = 32  # pixels: the crops are shrunk to this before they are classified
 INVERSE_PENALTY = 0.01  # of the logistic regression; there are more pixels than crops

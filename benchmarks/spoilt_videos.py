@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from emd_core.rgb import RgbReader
-from emd_core.video import BrokenVideo, PickedFrames, count_frames, pick_frames
-from tests import tiny
+from emd_core.video.decode import BrokenVideo, PickedFrames, count_frames, pick_frames
+from emd_core.video.rgb import RgbReader
+from tests.fakes import tiny
 
 KINDS = {  # suffix, settings of the encoder
     "H.264, MP4": (".mp4", {}),

@@ -19,9 +19,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from components import delivery, system_metrics
-from components.stage_run import StageRun
-from components.tracking import stage_run
+from components.tracking import delivery, system_metrics
+from components.tracking.run import stage_run
+from components.tracking.stage_run import StageRun
 from emd_core.config import Config
 from emd_core.sample.scene import Take
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from components import STAGES, Ins
-from components.kubeflow import list_paths, write_outputs
+from components.cluster.kubeflow import list_paths, write_outputs
 from emd_core.config import lay_over, read_params
 from emd_core.config import section as read_section
 from emd_core.errors import Preempted, UserError

@@ -9,14 +9,14 @@ from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
-from emd_core.atomic import resumable_dir
 from emd_core.config import digest
-from emd_core.cropping import Cropping, crop_group
-from emd_core.detectors import FaceDetector, make_detector
-from emd_core.growing import PARTS, GrowingTable, Grown, Row
-from emd_core.limits import limit_bad_videos
-from emd_core.manifest import FACES, FRAMES, NO_FACE, OK, UNREADABLE, read_manifest, write_manifest
+from emd_core.faces.cropping import Cropping, crop_group
+from emd_core.faces.detectors import FaceDetector, make_detector
 from emd_core.parallel import in_order
+from emd_core.storage.atomic import resumable_dir
+from emd_core.storage.growing import PARTS, GrowingTable, Grown, Row
+from emd_core.storage.limits import limit_bad_videos
+from emd_core.storage.manifest import FACES, FRAMES, NO_FACE, OK, UNREADABLE, read_manifest, write_manifest
 
 
 class CropFaces(Cropping):

@@ -16,22 +16,22 @@ from PIL import Image
 from pydantic import Field
 
 from components import In, Out
-from components.pages import render
-from components.tracking import stage_run
-from emd_core.atomic import atomic_dir
-from emd_core.calibration import calibrate
+from components.tracking.run import stage_run
 from emd_core.config import Config
-from emd_core.crops import FaceCrops
+from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
-from emd_core.evaluation import roc_table, score_frames
-from emd_core.figures import save_confusions, save_panels, save_reliability, save_roc
-from emd_core.manifest import MASKS, ORIGINAL, read_manifest
+from emd_core.evaluation.calibration import calibrate
+from emd_core.evaluation.perturbations import require_known
+from emd_core.evaluation.scoring import roc_table, score_frames
+from emd_core.evaluation.slices import slices, summarise_slices
 from emd_core.models.build import network_name
 from emd_core.models.checkpoint import CHECKPOINT, load_detector
-from emd_core.overlays import worst_frames
-from emd_core.perturbations import require_known
-from emd_core.precision import Precision, pick_device
-from emd_core.slices import slices, summarise_slices
+from emd_core.models.parts.precision import Precision, pick_device
+from emd_core.pages.evaluation_figures import save_confusions, save_panels, save_reliability, save_roc
+from emd_core.pages.overlays import worst_frames
+from emd_core.pages.render import render
+from emd_core.storage.atomic import atomic_dir
+from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 PICTURES = ("roc", "reliability", "confusion", "panels")
 SUMMARY = ("frame_accuracy", "miou")  # what pipeline runs are compared by, in DVC and MLflow alike
@@ -48,7 +48,7 @@ class Evaluate(Config):
     methods: list[str] | None = Field(description="To judge on, with the originals; null = all that the crops hold.")
     qualities: list[str] | None = Field(description="To judge on; null = all that the crops hold.")
     perturbations: list[str] = Field(
-        description="Of emd_core/perturbations.py: the test split is scored once more under each."
+        description="Of emd_core/evaluation/perturbations.py: the test split is scored once more under each."
     )
 
 

@@ -8,14 +8,14 @@ from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
-from emd_core.atomic import atomic_dir
 from emd_core.config import Config
 from emd_core.errors import UserError
-from emd_core.growing import Row
-from emd_core.limits import limit_bad_videos
-from emd_core.manifest import FRAMES, OK, UNREADABLE, VIDEOS, read_manifest, write_manifest
 from emd_core.parallel import in_order
-from emd_core.video import BrokenVideo, count_frames, pick_frames
+from emd_core.storage.atomic import atomic_dir
+from emd_core.storage.growing import Row
+from emd_core.storage.limits import limit_bad_videos
+from emd_core.storage.manifest import FRAMES, OK, UNREADABLE, VIDEOS, read_manifest, write_manifest
+from emd_core.video.decode import BrokenVideo, count_frames, pick_frames
 
 
 class ExtractFrames(Config):

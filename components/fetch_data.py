@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import Field
 
 from components import Out
-from components.tracking import stage_run
-from emd_core.atomic import atomic_dir
+from components.tracking.run import stage_run
 from emd_core.config import Config
 from emd_core.errors import UserError
+from emd_core.storage.atomic import atomic_dir
 
 VOLUME = "volume"
 BUCKETS = ("s3://", "gs://")

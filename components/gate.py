@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from components import In, Out
-from components.pages import render
-from components.tracking import stage_run
-from emd_core.atomic import atomic_dir
+from components.tracking.run import stage_run
 from emd_core.errors import UserError
-from emd_core.gating import WORDS, Check, Decision, Gate, decide
+from emd_core.evaluation.gating import WORDS, Check, Decision, Gate, decide
+from emd_core.pages.render import render
+from emd_core.storage.atomic import atomic_dir
 
 AT_MOST = {"latency", "size", "serving"}  # checks whose limit is the greatest value that passes
 DIGITS = {"videos": ".0f", "latency_ms": ".1f", "size_mb": ".1f"}  # of others, four

@@ -11,18 +11,18 @@ from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
-from emd_core.atomic import resumable_dir
-from emd_core.boxes import Square
 from emd_core.config import Config, digest
 from emd_core.errors import UserError
-from emd_core.growing import PARTS, GrowingTable, Grown, Row
-from emd_core.limits import limit_bad_videos
-from emd_core.manifest import FACES, MASKS, NO_MASK, OK, ORIGINAL, read_manifest, write_manifest
-from emd_core.masks import Mask, mask_from_difference, mask_from_patch, pack
+from emd_core.faces.boxes import Square
 from emd_core.parallel import in_order
-from emd_core.rgb import RgbReader
-from emd_core.store import open_rows
-from emd_core.video import BrokenVideo, decode
+from emd_core.storage.arrays import open_rows
+from emd_core.storage.atomic import resumable_dir
+from emd_core.storage.growing import PARTS, GrowingTable, Grown, Row
+from emd_core.storage.limits import limit_bad_videos
+from emd_core.storage.manifest import FACES, MASKS, NO_MASK, OK, ORIGINAL, read_manifest, write_manifest
+from emd_core.storage.masks import Mask, mask_from_difference, mask_from_patch, pack
+from emd_core.video.decode import BrokenVideo, decode
+from emd_core.video.rgb import RgbReader
 
 Found = list[Mask | str]  # per crop its mask, or the reason why there is none
 
@@ -42,8 +42,8 @@ def generate_masks(cfg: GenerateMasks, *, dataset: In, faces: In, masks: Out) ->
     """Make the mask of every crop, in the same square.
 
     Writes the MASKS table, row for row that of the faces, and per file of crops one of the same name with masks of
-    one bit per pixel (N, size, ceil(size / 8)) uint8 (`emd_core.masks.unpack`); an original's are all zero. A crop
-    whose mask cannot be told gets status "no_mask" and a zero mask, so that crops and masks stay aligned.
+    one bit per pixel (N, size, ceil(size / 8)) uint8 (`emd_core.storage.masks.unpack`); an original's are all zero. A
+    crop whose mask cannot be told gets status "no_mask" and a zero mask, so that crops and masks stay aligned.
     With source none every mask is zero and every `mask_share` NaN: unknown, which is no fault of a crop.
     A killed run goes on with the videos not yet done.
     """

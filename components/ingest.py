@@ -9,14 +9,14 @@ from pydantic import Field
 from tqdm import tqdm
 
 from components import In, Out
-from emd_core.atomic import atomic_dir
 from emd_core.config import Config
 from emd_core.datasets import celebdf, deeperforensics, dfd, dfdc, dftimit, faceforensics, own_videos, uadfv
 from emd_core.datasets.rows import strays
-from emd_core.limits import limit_bad_videos
-from emd_core.manifest import OK, UNREADABLE, VIDEOS, require_inside, write_manifest
 from emd_core.parallel import in_order
-from emd_core.video import BrokenVideo, check_opens
+from emd_core.storage.atomic import atomic_dir
+from emd_core.storage.limits import limit_bad_videos
+from emd_core.storage.manifest import OK, UNREADABLE, VIDEOS, require_inside, write_manifest
+from emd_core.video.decode import BrokenVideo, check_opens
 
 LAYOUTS = {
     "faceforensics": faceforensics.list_videos,

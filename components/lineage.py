@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from components.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
-from components.lineage_record import FILES, FORMAT, PLACE, RECORD, Record, sha256_of
-from components.mlflow_server import connect
+from components.registry.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
+from components.registry.lineage_record import FILES, FORMAT, PLACE, RECORD, Record, sha256_of
+from components.tracking.server import connect
 from emd_core.errors import UserError
 
 if TYPE_CHECKING:

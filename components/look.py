@@ -7,14 +7,14 @@ import cv2
 import pandas as pd
 import typer
 
-from components.pages import render
-from emd_core.atomic import atomic_dir
-from emd_core.contact_sheet import Tile, contact_sheet
 from emd_core.errors import UserError
-from emd_core.growing import Row
-from emd_core.manifest import FACES, MASKS, OK, read_manifest
-from emd_core.masks import unpack
-from emd_core.store import open_rows
+from emd_core.pages.contact_sheet import Tile, contact_sheet
+from emd_core.pages.render import render
+from emd_core.storage.arrays import open_rows
+from emd_core.storage.atomic import atomic_dir
+from emd_core.storage.growing import Row
+from emd_core.storage.manifest import FACES, MASKS, OK, read_manifest
+from emd_core.storage.masks import unpack
 
 COLUMNS = 8
 Folder = Annotated[Path, typer.Argument(help="Folder that crop_faces or generate_masks wrote.")]

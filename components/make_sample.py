@@ -11,11 +11,11 @@ from pydantic import Field
 from tqdm import tqdm
 
 from components import Out
-from emd_core.atomic import atomic_dir
 from emd_core.config import Config
 from emd_core.sample import dfdc
 from emd_core.sample.affectnet import write_affectnet
 from emd_core.sample.dataset import Plan, split_pairs, write_splits, write_target
+from emd_core.storage.atomic import atomic_dir
 
 
 class MakeSample(Config):

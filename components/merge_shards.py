@@ -6,10 +6,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from components import Ins, Out
-from emd_core.atomic import atomic_dir, link_or_copy
 from emd_core.config import Config
 from emd_core.errors import UserError
-from emd_core.manifest import FACES, MASKS, OK, Manifest, read_manifest, require_made_from, write_manifest
+from emd_core.storage.atomic import atomic_dir, link_or_copy
+from emd_core.storage.manifest import FACES, MASKS, OK, Manifest, read_manifest, require_made_from, write_manifest
 
 
 class MergeShards(Config):

@@ -17,21 +17,21 @@ from pydantic import Field, ValidationError
 
 from components import In
 from components.gate import as_markdown, read_metrics, write_decision
-from components.lineage_record import keep
-from components.registration import register
-from components.registry import CHALLENGER, CHAMPION, DIGEST, describe, end_trial, held, move, registered, who
+from components.registry.lineage_record import keep
+from components.registry.registration import register
+from components.registry.serving_check import check_serving, one_line
+from components.registry.versions import CHALLENGER, CHAMPION, DIGEST, describe, end_trial, held, move, registered, who
 from components.rollback import AT, BY
-from components.serving_check import check_serving, one_line
-from components.tracking import StageRun, find_model, stage_run
-from emd_core.comparison import compare
+from components.tracking.run import StageRun, find_model, stage_run
 from emd_core.config import Config
-from emd_core.crops import FaceCrops
+from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
-from emd_core.evaluation import score_frames
-from emd_core.gating import Check, Comparison, Decision, decide
-from emd_core.manifest import MASKS, ORIGINAL, read_manifest
+from emd_core.evaluation.comparison import compare
+from emd_core.evaluation.gating import Check, Comparison, Decision, decide
+from emd_core.evaluation.scoring import score_frames
 from emd_core.models.checkpoint import CHECKPOINT, load_detector
-from emd_core.precision import Precision, pick_device
+from emd_core.models.parts.precision import Precision, pick_device
+from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

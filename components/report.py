@@ -8,9 +8,9 @@ from pydantic import Field
 from components import In, Out
 from components.gate import as_markdown
 from components.promote import read_decision, refuse
-from components.tracking import stage_run
-from emd_core.atomic import atomic_dir
+from components.tracking.run import stage_run
 from emd_core.config import Config
+from emd_core.storage.atomic import atomic_dir
 
 
 class Report(Config):

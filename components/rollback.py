@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.mlflow_server import connect
-from components.registry import CHAMPION, PREVIOUS, held, marked, who
+from components.registry.versions import CHAMPION, PREVIOUS, held, marked, who
+from components.tracking.server import connect
 from emd_core.config import read_params
 from emd_core.errors import UserError
 

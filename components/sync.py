@@ -1,8 +1,8 @@
 """`python -m components sync`: send what earlier runs could not, without running a stage."""
 
-from components.delivery import empty
-from components.mlflow_server import answering, connect
-from components.outbox import left_behind, servers
+from components.tracking.delivery import empty
+from components.tracking.outbox import left_behind, servers
+from components.tracking.server import answering, connect
 
 
 def sync() -> None:

@@ -6,24 +6,23 @@ from its last epoch; one that was stopped by SIGTERM from its last step. On seve
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from components import In, Out
-from components.tracking import RUN, flatten, stage_run
-from components.training_output import best_metrics, input_key, write_training_output
-from emd_core import distributed
-from emd_core import train_emd as core
-from emd_core.atomic import resumable_dir
-from emd_core.crops import FaceCrops
-from emd_core.errors import UserError
-from emd_core.manifest import FACES, MASKS, Manifest, read_manifest, require_made_from
+from components.tracking.run import RUN, flatten, stage_run
+from emd_core.detection import training as core
+from emd_core.detection.crops import FaceCrops
+from emd_core.detection.training import TrainEmd
 from emd_core.models.build import network_name
 from emd_core.models.checkpoint import CHECKPOINT
-from emd_core.overlays import one_of_each, overlays
-from emd_core.train_emd import TrainEmd
-from emd_core.training import STATE
+from emd_core.pages.overlays import one_of_each, overlays
+from emd_core.storage.atomic import resumable_dir
+from emd_core.storage.manifest import FACES, MASKS, read_manifest, require_made_from
+from emd_core.storage.validity import require_validated
+from emd_core.training import distributed
+from emd_core.training.output import best_metrics, input_key, write_training_output
+from emd_core.training.resuming import STATE
 
 
 def train_emd(cfg: TrainEmd, *, faces: In, masks: In, fer: In, report: In, model: Out) -> None:
@@ -74,13 +73,3 @@ def run_name(cfg: TrainEmd) -> str:
     """What is trained, on which part of the data, from which seed."""
     parts = [*(cfg.methods or []), *(cfg.qualities or []), f"{cfg.targets} targets" if cfg.targets else ""]
     return " ".join(filter(None, ["train_emd", network_name(cfg.network), *parts, f"seed {cfg.seed}"]))
-
-
-def require_validated(report: Path, masks: Manifest) -> None:
-    """Refuse data that did not pass validate_data, or that another report is about."""
-    path = report / "result.json"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; run validate_data first (`dvc repro validate_data`).")
-    verdict = json.loads(path.read_text())
-    if not verdict["success"] or verdict["masks"] != masks.id:
-        raise UserError(f"{path} does not say that these --masks are valid; run validate_data on them first.")

@@ -12,16 +12,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components import In, Out
-from components.provenance import MODEL, model_digest
-from components.tracking import RUN, stage_run
-from components.training_output import best_metrics, input_key, write_training_output
-from emd_core import distributed
-from emd_core import train_fer as core
-from emd_core.atomic import resumable_dir
+from components.tracking.provenance import MODEL, model_digest
+from components.tracking.run import RUN, stage_run
 from emd_core.config import digest
+from emd_core.expressions import training as core
+from emd_core.expressions.training import TrainFer
 from emd_core.models.checkpoint import CHECKPOINT
-from emd_core.models.esr import EXPRESSIONS
-from emd_core.train_fer import TrainFer
+from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.storage.atomic import resumable_dir
+from emd_core.training import distributed
+from emd_core.training.output import best_metrics, input_key, write_training_output
 
 
 def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:

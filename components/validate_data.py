@@ -1,8 +1,8 @@
 """Hold the data against its contract (Great Expectations) before any training sees it.
 
-Writes report.html for people, result.json for machines, and profile.json: what the crops are like, which later data
-can be held against. A broken critical expectation stops the pipeline, and the report then lies in `<report>.failed`;
-a broken warning is printed and passes.
+Writes report.html for people, result.json for machines, profile.json (what the crops are like, which later data can be
+held against), and validity.json: that these masks passed, which is all that a training asks. A broken critical
+expectation stops the pipeline, and the report then lies in `<report>.failed`; a broken warning is printed and passes.
 """
 
 import base64
@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from components import In, Out
-from components.contract import (
+from components.contract.expectations import (
     Contract,
     column_expectations,
     crop_expectations,
@@ -24,15 +24,16 @@ from components.contract import (
     group_expectations,
     video_expectations,
 )
-from components.pages import render
-from components.tracking import stage_run
-from components.validation import run_expectations
-from emd_core.atomic import atomic_dir
-from emd_core.contract_figures import histograms
-from emd_core.contract_tables import per_column, per_crop, per_group, per_video
-from emd_core.drift import drifts, make_profile, read_profile, write_profile
+from components.contract.validation import run_expectations
+from components.tracking.run import stage_run
+from emd_core.contract.drift import drifts, make_profile, read_profile, write_profile
+from emd_core.contract.tables import per_column, per_crop, per_group, per_video
 from emd_core.errors import UserError
-from emd_core.manifest import FACES, MASKS, OK, VIDEOS, read_manifest, require_made_from
+from emd_core.pages.contract_figures import histograms
+from emd_core.pages.render import render
+from emd_core.storage.atomic import atomic_dir
+from emd_core.storage.manifest import FACES, MASKS, OK, VIDEOS, read_manifest, require_made_from
+from emd_core.storage.validity import write_validity
 
 
 class ValidateData(Contract):
@@ -73,8 +74,9 @@ def validate_data(cfg: ValidateData, *, videos: In, faces: In, masks: In, report
         failed_report = report.with_name(f"{report.name}.failed")
         place = failed_report if critical else report
         with atomic_dir(place) as out:
-            verdict = {"success": not critical, "masks": masked.id, "figures": figures, "checks": checks}
-            (out / "result.json").write_text(json.dumps(verdict, indent=2) + "\n")
+            result = {"success": not critical, "masks": masked.id, "figures": figures, "checks": checks}
+            (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+            write_validity(out, masked, success=not critical)
             write_profile(out / "profile.json", make_profile(usable, masked.id))
             page = render(
                 "contract",

@@ -10,9 +10,9 @@ import typer
 from components.__main__ import load_stage
 from emd_core.config import read_params, section
 from emd_core.errors import UserError
-from pipelines import options
 from pipelines.cluster import read_cluster
 from pipelines.dag import compile_pipeline
+from pipelines.server import options
 from pipelines.validate import check
 
 

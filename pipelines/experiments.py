@@ -30,7 +30,7 @@ def experiments(
         raise UserError(f"no cell in experiments/params.yaml starts with {' or '.join(names or [])}; look there.")
     if not page_only:
         reproduce([f"cell@{name}" for name in wanted] + ([] if names else ["robustness", "difference"]))
-    from pipelines.results import write_results
+    from pipelines.paper.results import write_results
 
     page = write_results(params, Path("experiments"))
     print(f"Tables and figures: {page.resolve()} (Markdown: {page.with_name('results.md')})")

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from emd_core.errors import UserError
-from pipelines import options
 from pipelines.cluster import MOUNT
+from pipelines.server import options
 from pipelines.validate import image_of
 
 CLUSTER = Path("pipelines/cluster-local.yaml")

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from emd_core.errors import UserError
-from pipelines import options
-from pipelines.client import Server, ServerError, reference
+from pipelines.server import options
+from pipelines.server.client import Server, ServerError, reference
 
 
 def schedule(

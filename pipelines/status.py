@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import options
-from pipelines.client import Server
+from pipelines.server import options
+from pipelines.server.client import Server
 
 # Argo's nodes around each task: the workflow's root, a driver per task, the pod of the task and its retries.
 MACHINERY = re.compile(r"(root|executor|.*-driver)(\(\d+\))?")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from emd_core.errors import UserError
-from pipelines import options
-from pipelines.client import Server, ServerError, reference
+from pipelines.server import options
+from pipelines.server.client import Server, ServerError, reference
 from pipelines.status import failures, tasks
 
 # kfp's wait_for_run_completion knows no CANCELED and would wait for ever.

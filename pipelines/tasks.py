@@ -1,7 +1,8 @@
 """The stages as Kubeflow components: each is `python -m components <stage>` in the project's image.
 
-Folders are artifacts; beside them is written what Kubeflow's UI shows: metrics, curves, pages (components/kubeflow.py).
-The dataset and the expression faces lie on the volume, below the name of their revision.
+Folders are artifacts; beside them is written what Kubeflow's UI shows: metrics, curves, pages
+(components/cluster/kubeflow.py). The dataset and the expression faces lie on the volume, below the name of their
+revision.
 """
 
 from typing import Any, List  # noqa: UP035 - kfp 2.17 reads List, not list, as a list of artifacts
@@ -141,7 +142,7 @@ def train_emd_on_nodes(
     job = ("--nodes", nodes, "--processes", processes, "--image", image, "--shared", f"{MOUNT}/trainjobs")
     return dsl.ContainerSpec(
         image=IMAGE,
-        command=["python", "-m", "components.trainjob"],
+        command=["python", "-m", "components.cluster.trainjob"],
         args=["--section", cfg, *paths, "--model", model.path, *job, "--task-config", task_config, *CONTEXT],
     )
 
@@ -213,4 +214,4 @@ def report(
 @dsl.container_component
 def notify(status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
     arguments = ["--status", status, "--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER]
-    return dsl.ContainerSpec(image=IMAGE, command=["python", "-m", "components.notify"], args=arguments)
+    return dsl.ContainerSpec(image=IMAGE, command=["python", "-m", "components.cluster.notify"], args=arguments)

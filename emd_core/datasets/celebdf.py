@@ -26,7 +26,7 @@ from emd_core.datasets.rows import (
     videos_table,
 )
 from emd_core.errors import UserError
-from emd_core.manifest import ORIGINAL
+from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("CelebDF",)
 LIST = "List_of_testing_videos.txt"

@@ -16,7 +16,7 @@ import pandas as pd
 
 from emd_core.datasets.faceforensics import QUALITIES, quality_folders
 from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
-from emd_core.manifest import ORIGINAL
+from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("DeepFakeDetection",)
 ORIGINALS, FAKES = "original_sequences/actors", "manipulated_sequences/DeepFakeDetection"

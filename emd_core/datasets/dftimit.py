@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
-from emd_core.manifest import ORIGINAL
+from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("DeepfakeTIMIT",)
 QUALITIES = ("lower_quality", "higher_quality")

@@ -20,7 +20,7 @@ import pandas as pd
 
 from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
-from emd_core.manifest import ORIGINAL
+from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
 QUALITIES = ("c0", "c23", "c40")

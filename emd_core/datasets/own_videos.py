@@ -17,7 +17,7 @@ import pandas as pd
 
 from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
-from emd_core.manifest import ORIGINAL
+from emd_core.storage.manifest import ORIGINAL
 
 LIST = "videos.csv"
 REQUIRED = ("path", "label")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from emd_core.errors import UserError
-from emd_core.manifest import MISSING, OK, ORIGINAL, VIDEOS
+from emd_core.storage.manifest import MISSING, OK, ORIGINAL, VIDEOS
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 RELEASED = "released"  # the quality of videos that come in one compression

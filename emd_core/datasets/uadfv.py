@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
-from emd_core.manifest import ORIGINAL
+from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("UADFV",)
 NAME = re.compile(r"(\d+)(?:_fake)?\.mp4")

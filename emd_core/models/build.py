@@ -6,8 +6,8 @@ from pydantic import Field
 
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMDConfig, build_emd
-from emd_core.models.esr import ESR
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.parts.esr import ESR
 
 NetworkConfig = Annotated[EMDConfig | MultiTaskConfig, Field(discriminator="kind")]
 

@@ -9,11 +9,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from emd_core.atomic import atomic_file
 from emd_core.errors import UserError
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.detector import Detector
-from emd_core.models.esr import ESR, ESRConfig
+from emd_core.models.parts.esr import ESR, ESRConfig
+from emd_core.storage.atomic import atomic_file
 
 VERSION = "2"
 CHECKPOINT = "model.safetensors"  # its name in the output folder of a training stage

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emd_core.models.esr import ESR, pool_branches
+from emd_core.models.parts.esr import ESR, pool_branches
 
 
 class Detector(nn.Module, ABC):

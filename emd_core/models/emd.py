@@ -9,9 +9,9 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Plus
 from torch import Tensor, nn
 
 from emd_core.config import Config
-from emd_core.losses import PixelReduction, manipulation_loss
 from emd_core.models.detector import Detector
-from emd_core.models.esr import ESR, FEATURE_CHANNELS
+from emd_core.models.parts.esr import ESR, FEATURE_CHANNELS
+from emd_core.models.parts.losses import PixelReduction, manipulation_loss
 from emd_core.models.xception import LATENT_CHANNELS, LOW_CHANNELS, XceptionEncoder
 
 DECODER_CHANNELS = 256

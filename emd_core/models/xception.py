@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emd_core.errors import UserError
-from emd_core.models.weights import load_exactly, read_state_dict
+from emd_core.models.parts.weights import load_exactly, read_state_dict
 
 LOW_CHANNELS = 128  # block1, stride 4
 MIDDLE_CHANNELS = 1536  # conv3, the map that the expression features join

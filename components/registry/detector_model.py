@@ -1,0 +1,166 @@
+"""The detector as an MLflow model ("models from code"): pictures in, a table of scores and masks out.
+
+MLflow runs this file when it logs and when it loads the model; the checkpoint is its one artifact.
+"""
+
+import base64
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from numpy.typing import NDArray
+from PIL import Image
+
+from emd_core.detection.inference import predict
+from emd_core.faces.boxes import Square, choose_face, crop_square, cut
+from emd_core.models.checkpoint import load_detector
+from emd_core.models.parts.precision import pick_device
+
+if TYPE_CHECKING:
+    from emd_core.faces.detectors import FaceDetector
+
+CHECKPOINT = "checkpoint"  # name of the artifact
+BATCH = 16  # crops per pass; memory only
+CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
+MIN_FACE = 40  # px
+FACE_THRESHOLD = 0.9
+MAGIC = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
+MAX_PIXELS = 50_000_000  # of a picture: a file of a megabyte can claim gigabytes
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.binary, "image")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.double, "score", required=False),
+            ColSpec(DataType.string, "mask", required=False),
+            *(ColSpec(DataType.long, name, required=False) for name in Square._fields),
+            ColSpec(DataType.string, "status"),
+            ColSpec(DataType.string, "reason"),
+        ]
+    ),
+    params=ParamSchema([ParamSpec("detect_faces", DataType.boolean, False)]),
+)
+
+
+class Detector(PythonModel):
+    """Scores pictures, one row each; a picture that cannot be scored gets a row that says why."""
+
+    def load_context(self, context: Any) -> None:
+        self.detector = load_detector(Path(context.artifacts[CHECKPOINT])).to(pick_device())
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Score the pictures of column `image`: PNG or JPEG files as bytes (over REST, base64).
+
+        Each is a square face crop as in training, or, with params {"detect_faces": true}, a whole frame whose
+        largest face is found and cropped first.
+
+        Raises MlflowException, which the scoring server answers with status 400, where the column holds anything else.
+
+        Returns:
+            score: probability in [0, 1] that the face is manipulated.
+            mask: the crop's manipulated pixels, an 8-bit grey PNG in base64, 255 = surely manipulated.
+            x, y, side: the crop in pixels of the picture.
+            status: "ok", "no_face" or "unreadable"; where it is not ok, the columns above are null and
+                reason says why.
+        """
+        rows: list[dict[str, Any]] = []
+        crops: dict[int, NDArray[np.uint8]] = {}  # row -> crop
+        for picture in read_column(model_input["image"]):
+            square, reason = None, "not a whole PNG or JPEG picture"
+            if (image := decode(picture)) is not None:
+                square = self._square(image, find=bool((params or {}).get("detect_faces")))
+                reason = "no face found"
+            if image is not None and square is not None:
+                crops[len(rows)] = cut(image, square, self.detector.size)
+                rows.append({**square._asdict(), "status": "ok", "reason": ""})
+            else:
+                rows.append({"status": "unreadable" if image is None else "no_face", "reason": reason})
+        for row, score, mask in self._score(crops):
+            rows[row] |= {"score": score, "mask": mask}
+        table = pd.DataFrame(rows, columns=SIGNATURE.outputs.input_names())
+        # Types that know null: NaN is no JSON, and most clients refuse it.
+        table = table.astype({"score": "Float64", "mask": object, **dict.fromkeys(Square._fields, "Int64")})
+        return table.assign(mask=table["mask"].where(table["mask"].notna(), None))
+
+    def _square(self, image: NDArray[np.uint8], find: bool) -> Square | None:
+        """The part of an HWC picture to score: its largest face, or its centre square; None where no face is."""
+        height, width = image.shape[:2]
+        if not find:
+            side = min(height, width)
+            return Square((width - side) // 2, (height - side) // 2, side)
+        (face,) = choose_face(self._face_detector.detect([image], MIN_FACE))
+        return None if face is None else crop_square(face, width, height, CROP_SCALE)
+
+    @cached_property
+    def _face_detector(self) -> "FaceDetector":
+        # The detectors' packages pin versions from before torch 2.3, so no pip can install them beside the model
+        # from a list of requirements alone; crops are scored without them.
+        try:
+            from emd_core.faces.detectors import make_detector
+        except ImportError as error:
+            raise MlflowException.invalid_parameter_value(
+                f"detect_faces needs the package {error.name}, which this environment lacks; "
+                "serve the model in the project's image, or send face crops."
+            ) from None
+        return make_detector("mtcnn", threshold=FACE_THRESHOLD, weights=None)
+
+    def _score(self, crops: dict[int, NDArray[np.uint8]]) -> list[tuple[int, float, str]]:
+        rows, results = list(crops), []
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            image_B3HW = torch.from_numpy(np.stack([crops[row] for row in batch])).permute(0, 3, 1, 2)
+            scores, masks_BHW = predict(self.detector, image_B3HW, "fp32")
+            results += [(r, float(s), encode(m)) for r, s, m in zip(batch, scores, masks_BHW, strict=True)]
+        return results
+
+
+def read_column(pictures: pd.Series) -> list[bytes]:
+    """Files as bytes. MLflow decodes base64 itself in data frames, but not in `instances`, `inputs` and CSV."""
+    files = []
+    for row, picture in enumerate(pictures):
+        if not isinstance(picture, bytes | str):
+            raise MlflowException.invalid_parameter_value(
+                f"column image holds {type(picture).__name__} in row {row}; "
+                "it must hold PNG or JPEG files, as bytes or in base64."
+            )
+        files.append(picture if isinstance(picture, bytes) and picture.startswith(MAGIC) else _from_base64(picture))
+    return files
+
+
+def _from_base64(text: bytes | str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""  # a row that cannot be read, like other bytes that are no picture
+
+
+def decode(picture: bytes) -> NDArray[np.uint8] | None:
+    """PNG or JPEG bytes -> HWC uint8 RGB, [0, 255]; None where they are no whole picture of at most MAX_PIXELS."""
+    try:
+        with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as file:
+            if file.width * file.height > MAX_PIXELS:
+                return None
+            file.load()  # OpenCV fills up with grey what was cut off
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error):
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
+
+
+def encode(mask_HW: NDArray[np.floating[Any]]) -> str:
+    """Mask scores in [0, 1] -> 8-bit grey PNG in base64."""
+    _, png = cv2.imencode(".png", np.rint(mask_HW * 255).astype(np.uint8))
+    return base64.b64encode(png.tobytes()).decode()
+
+
+mlflow.models.set_model(Detector())

@@ -1,0 +1,28 @@
+"""Scores and masks of face crops."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emd_core.detection.crops import Batch, FaceCrops
+from emd_core.models.detector import Detector
+from emd_core.models.parts.precision import Precision, autocast, to_input
+
+
+@torch.inference_mode()
+def predict(model: Detector, image_B3HW: Tensor, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 RGB crops -> probability that the face is manipulated, B, and that each pixel is, BHW, in [0, 1]."""
+    device = next(model.parameters()).device
+    with autocast(device, precision):
+        logits_B2, mask_B1HW = model(to_input(image_B3HW, device))
+    return logits_B2.float().softmax(1)[:, 1].cpu().numpy(), mask_B1HW.float().sigmoid().squeeze(1).cpu().numpy()
+
+
+def predict_all(
+    model: Detector, crops: FaceCrops, batch_size: int, precision: Precision
+) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
+    """Each batch of the crops, in order, with its scores and mask scores."""
+    for batch in crops.batches(np.arange(len(crops)), batch_size, drop_last=False):
+        yield batch, *predict(model, batch.image, precision)

@@ -1,0 +1,220 @@
+"""Training of EMD: the second loop of Algorithm 1, with the freeze schedule of section 4.2."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from emd_core.config import Config
+from emd_core.detection.crops import Batch, FaceCrops, balanced_order
+from emd_core.detection.inference import predict_all
+from emd_core.detection.inputs import ExpressionCache, Inputs, rank_share, training_inputs
+from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
+from emd_core.errors import Preempted, UserError
+from emd_core.models.build import NetworkConfig, build_detector
+from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_detector
+from emd_core.models.detector import Detector
+from emd_core.models.emd import EMD
+from emd_core.models.multitask import MultiTask, load_published_multitask
+from emd_core.models.parts.precision import Precision, autocast, pick_device
+from emd_core.training import distributed
+from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
+
+
+class TrainEmd(Config):
+    """Section train_emd of params.yaml."""
+
+    seed: int = Field(ge=0)
+    methods: list[str] | None = Field(description="Manipulations to learn from; null = all that the crops hold.")
+    qualities: list[str] | None = Field(description="Qualities to learn from; null = all that the crops hold.")
+    targets: int | None = Field(
+        ge=1, description="Number of training videos: so many originals, with the fakes made of them; null = all."
+    )
+    network: NetworkConfig
+    weights: str = Field(
+        description="Where theta starts: 'random'; Xception: 'imagenet' (timm's download) or a state-dict file; "
+        "MultiTask: the folder of its published files."
+    )
+    warmup_epochs: int = Field(ge=0, description="Epochs in which all layers before conv4 are fixed; 3 in the paper.")
+    epochs: int = Field(ge=0, description="Epochs after the warm-up; 20 in the paper. 0 keeps the weights as loaded.")
+    batch_size: int = Field(ge=2)
+    lr: float = Field(gt=0, description="Adam's learning rate.")
+    betas: tuple[float, float]
+    eps: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    precision: Precision
+    cache_expression: bool = Field(
+        description="Keep the expression features of every crop and of its mirror image in memory: they never change."
+    )
+
+
+def train_emd(
+    cfg: TrainEmd,
+    *,
+    faces: Path,
+    masks: Path,
+    fer: Path,
+    work: Path,
+    on_epoch: EpochHook,
+    watch: WatchHook = unwatched,
+) -> None:
+    """Train and leave the best model by validation accuracy in `work / CHECKPOINT`.
+
+    Under torchrun each process takes its share of every batch; rank 0 alone validates and writes, and `work`,
+    `on_epoch` and `watch` are its own. The batches' losses and gradients are those of one process where all masks of a
+    batch are known (each rank averages over the known masks of its share) and, on CPUs, without batch norm in training
+    mode.
+
+    `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last epoch when
+    called again with the same `work`, and ends with the same weights as one that was not. SIGTERM lets it finish its
+    step, saves the state and raises Preempted: the next call goes on with the step after.
+    """
+    torch.manual_seed(cfg.seed)
+    train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
+    rows = choose_targets(train.table, cfg)
+    label = train.table["label"].to_numpy()[rows]
+    classes = sorted(set(label.tolist()))
+    if len(classes) < 2 or len(rows) < cfg.batch_size:
+        raise UserError(
+            f"the train split of {masks} has {len(rows)} crops of classes {classes}; it needs both classes and at "
+            f"least one batch (train_emd.batch_size is {cfg.batch_size})."
+        )
+    if cfg.batch_size % distributed.world_size():
+        raise UserError(
+            f"train_emd.batch_size is {cfg.batch_size}, but torchrun started {distributed.world_size()} processes; "
+            "the batch is split among them, so make it a multiple of their number."
+        )
+    device = pick_device()
+    model = make_detector(cfg, fer).to(device).to(memory_format=torch.channels_last)
+    distributed.synchronise_batch_norms(model, device)
+    theta = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(
+        theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
+    )
+    state = Resumable(work / STATE, model, optimizer)
+    main = distributed.is_main()
+    for epoch, metrics in enumerate(state.restore()):
+        if main:
+            on_epoch(epoch, metrics)
+
+    epochs = cfg.warmup_epochs + cfg.epochs
+    with Preemption("train_emd was stopped by SIGTERM; the same command goes on after its last step.") as stop:
+        if not epochs and main:
+            save_detector(work / CHECKPOINT, model)
+            on_epoch(0, validate(model, val, cfg, stop))
+        cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
+        cache = ExpressionCache(model, train, rows, cfg.batch_size, cfg.precision, stop) if cached else None
+        for epoch in range(len(state.history), epochs):
+            set_trainable(model, warmup=epoch < cfg.warmup_epochs)
+            mirroring, generators = seed_epoch(cfg.seed + 1 + epoch, device)
+            state.restore_random(generators)
+            losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
+            order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
+            batches = _progress(train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
+            inputs = training_inputs(batches, mirroring, cache, device)
+            done, started = len(losses), time.perf_counter()
+            try:
+                _train_epoch(model, optimizer, inputs, cfg.precision, losses, stop)
+                speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
+                loss = float(distributed.mean(torch.stack(losses)).mean())
+                metrics = {"train/loss": loss, **distributed.on_main(lambda: validate(model, val, cfg, stop))}
+            except Preempted:
+                state.save_stopped(losses, generators)
+                raise
+            best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
+            if best and main:
+                save_detector(work / CHECKPOINT, model)
+            state.save(metrics)
+            if main:
+                figures = {"train/lr": cfg.lr} | ({"train/images_per_second": speed} if speed else {})
+                watch(epoch, model, figures)
+                on_epoch(epoch, metrics)
+
+
+def make_detector(cfg: TrainEmd, fer: Path) -> Detector:
+    """The network of the config with phi from `fer` and theta from where `weights` says."""
+    model = build_detector(cfg.network, load_esr(fer) if cfg.network.expression else None)
+    if cfg.weights == "random":
+        return model
+    if isinstance(model, EMD):
+        model.encoder.load_weights(cfg.weights)
+    elif isinstance(model, MultiTask):
+        load_published_multitask(model, Path(cfg.weights))
+    return model
+
+
+def choose_targets(table: pd.DataFrame, cfg: TrainEmd) -> np.ndarray:
+    """Row numbers of the first `targets` target ids in a random order; a larger number only adds to a smaller."""
+    ids = table["target"].unique()
+    if cfg.targets is not None and cfg.targets > len(ids):
+        raise UserError(f"train_emd.targets is {cfg.targets}, but the train split has {len(ids)} targets; lower it.")
+    chosen = np.random.default_rng(cfg.seed).permutation(ids)[: cfg.targets]
+    return np.flatnonzero(table["target"].isin(chosen))
+
+
+def set_trainable(model: Detector, *, warmup: bool) -> None:
+    """Train mode for what learns. In the warm-up all encoder layers before conv4 are fixed, batch norms included."""
+    model.train()
+    for module in model.pretrained():
+        module.requires_grad_(not warmup).train(not warmup)
+
+
+class LossOf(nn.Module):
+    """The detector's loss as a forward call, the one thing that DistributedDataParallel wraps."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.model.loss(*inputs)
+
+
+def _train_epoch(
+    model: Detector,
+    optimizer: torch.optim.Optimizer,
+    inputs: Iterable[Inputs],
+    precision: Precision,
+    losses: list[Tensor],
+    stop: Preemption,
+) -> None:
+    """One step for each of `inputs`; appends its loss, a number on the device, to `losses`."""
+    loss_of = distributed.data_parallel(LossOf(model))  # anew in each epoch: what is fixed changes after the warm-up
+    for x in inputs:
+        with autocast(x.image_B3HW.device, precision):
+            loss = loss_of(*x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+        stop.check()
+
+
+def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:
+    """This rank's share of the epoch's batches without the first `done`, on rank 0 under a progress bar."""
+    own = cfg.batch_size // distributed.world_size()
+    batches = crops.batches(rank_share(order, cfg.batch_size, done), own, drop_last=True)
+    if not distributed.is_main():
+        return batches
+    return tqdm(batches, title, initial=done, total=len(order) // cfg.batch_size)
+
+
+def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption) -> dict[str, float]:
+    """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask."""
+    model.eval()
+    right, loss, counts = 0, 0.0, np.zeros(4, np.int64)
+    for batch, score, mask_score in stop.watch(predict_all(model, crops, cfg.batch_size, cfg.precision)):
+        label = batch.label.numpy()
+        right += int(((score > THRESHOLD) == label).sum())
+        loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
+        known = batch.known.numpy()
+        counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
+    figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
+    return figures | ({"val/miou": mean_iou(*counts.tolist())} if counts.any() else {})

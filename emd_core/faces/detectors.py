@@ -1,0 +1,73 @@
+"""Face detectors behind one method, `detect`: RGB frames in, boxes out."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emd_core.errors import UserError
+from emd_core.faces.boxes import Detection
+from emd_core.faces.mtcnn import MtcnnDetector
+
+RETINAFACE_RELEASE = "resnet50_2020-07-20"
+
+
+class FaceDetector(Protocol):
+    def detect(self, frames: Sequence[NDArray[np.uint8]], min_face: float) -> list[list[Detection]]:
+        """All faces of each frame whose shorter side is at least `min_face` px.
+
+        Frames are HWC uint8 RGB, [0, 255], all of one size.
+        """
+
+    def confirm(self, frames: Sequence[NDArray[np.uint8]], boxes: Sequence[Detection]) -> list[Detection | None]:
+        """The face where each frame's box expects it, None where that is not sure without looking around."""
+
+
+def make_detector(name: Literal["mtcnn", "retinaface"], *, threshold: float, weights: Path | None) -> FaceDetector:
+    """The detector of that name, on the GPU where there is one.
+
+    Args:
+        threshold: confidence in [0, 1] below which a face is left out.
+        weights: RetinaFace's state dict; None downloads its published one. MTCNN brings its own.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "retinaface":
+        from emd_core.faces.retina_face import (
+            RetinaFaceDetector,  # brings albumentations: seconds that MTCNN need not wait
+        )
+
+        return RetinaFaceDetector(load_retinaface(weights), threshold, device)
+    if weights is not None:
+        raise UserError("crop_faces.weights is for retinaface, but the detector is mtcnn; set it to null.")
+    return MtcnnDetector(threshold, device)
+
+
+def load_retinaface(weights: Path | None) -> dict[str, torch.Tensor]:
+    """The state dict in `weights`, or the published one (about 105 MB, kept in torch's hub folder)."""
+    if weights is None:
+        from retinaface.pre_trained_models import models as retinaface_releases
+
+        url = retinaface_releases[RETINAFACE_RELEASE].url
+        try:
+            state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", weights_only=True
+            )
+        except (URLError, OSError) as error:
+            raise UserError(
+                f"RetinaFace's weights cannot be downloaded from {url} ({error}); download them elsewhere and name the "
+                "file in crop_faces.weights, or use the detector mtcnn."
+            ) from None
+        return state
+    if not weights.is_file():
+        raise UserError(f"crop_faces.weights: {weights} does not exist; name RetinaFace's weight file, or null.")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"crop_faces.weights: {weights} is no PyTorch state dict ({reason}…).") from None
+    return state

@@ -1,0 +1,141 @@
+"""What every training loop here shares: its state on disk, and how it stops when it is told to."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from emd_core.errors import Preempted
+from emd_core.storage.atomic import atomic_file
+from emd_core.training import distributed
+
+T = TypeVar("T")
+EpochHook = Callable[[int, dict[str, float]], None]
+# After an epoch that this very process trained: its number, the model in eval mode, and what a repetition of the epoch
+# need not repeat, such as its speed. Called before the EpochHook.
+WatchHook = Callable[[int, nn.Module, dict[str, float]], None]
+STATE = "checkpoint.pt"  # file that a training goes on from, of no use once it is over
+
+
+def unwatched(epoch: int, model: nn.Module, figures: dict[str, float]) -> None:
+    """The WatchHook that does nothing."""
+
+
+class Resumable:
+    """Model, optimizer and the metrics of every finished epoch; restored whole or not at all.
+
+    Of an epoch that was stopped also the losses of its steps so far, one number each, and the random numbers' state.
+    """
+
+    def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._path, self._model, self._optimizer = path, model, optimizer
+        self.history: list[dict[str, float]] = []
+        self.best: list[float] = []
+        self.losses: list[Tensor] = []
+        self._random: list[list[Tensor]] = []  # of each rank, of each generator
+
+    def restore(self) -> list[dict[str, float]]:
+        """Load the state a killed run left, if any; returns the metrics of its finished epochs.
+
+        Rank 0 reads it and hands it to the others, whose machines may not see the folder.
+        """
+        state = distributed.on_main(self._read)
+        if state is not None:
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.history, self.best = state["history"], state["best"]
+            self.losses, self._random = state["losses"], state["random"]
+        return self.history
+
+    def restore_random(self, generators: Sequence[torch.Generator]) -> None:
+        """Bring the generators to where the stopped epoch left them; they stay as they are in a fresh epoch."""
+        if self._random:
+            # Another number of ranks or another kind of device goes on too, with other random numbers.
+            own = self._random[distributed.rank() % len(self._random)]
+            for generator, state in zip(generators, own, strict=False):
+                generator.set_state(state)
+
+    def is_best(self, *score: float) -> bool:
+        """Whether `score` (compared from left to right) beats all epochs so far."""
+        if self.best and list(score) <= self.best:
+            return False
+        self.best = list(score)
+        return True
+
+    def save(self, metrics: dict[str, float]) -> None:
+        """The state after an epoch."""
+        self.history.append(metrics)
+        self.losses, self._random = [], []
+        self._write()
+
+    def save_stopped(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
+        """The state within an epoch, after a step."""
+        self.losses = list(distributed.mean(torch.stack(losses)).cpu())
+        self._random = distributed.gather([generator.get_state() for generator in generators])
+        self._write()
+
+    def _read(self) -> dict[str, Any] | None:
+        return torch.load(self._path, map_location="cpu", weights_only=True) if self._path.exists() else None
+
+    def _write(self) -> None:
+        if not distributed.is_main():
+            return
+        state: dict[str, Any] = {
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "losses": self.losses,
+            "random": self._random,
+        }
+        with atomic_file(self._path) as temporary:
+            torch.save(state, temporary)
+
+
+def seed_epoch(seed: int, device: torch.device) -> tuple[torch.Generator, list[torch.Generator]]:
+    """Seed all random numbers; returns the generator of what all ranks draw alike, and all that are drawn from.
+
+    Dropout must differ between the ranks. One process draws both from PyTorch's own generator.
+    """
+    torch.manual_seed(seed + 1_000_000 * distributed.rank())
+    own = [torch.default_generator]
+    if device.type == "cuda":
+        own.append(torch.cuda.default_generators[device.index or 0])
+    if distributed.world_size() == 1:
+        return torch.default_generator, own
+    alike = torch.Generator().manual_seed(seed)
+    return alike, [*own, alike]
+
+
+class Preemption:
+    """Within its block SIGTERM (a node is taken away, a pod evicted) is noted; loops ask for it between their steps."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self.requested = False
+
+    def __enter__(self) -> "Preemption":
+        self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+    def check(self) -> None:
+        """Raises Preempted on every rank once SIGTERM came to any; all ranks must call it together."""
+        if distributed.any_rank(self.requested):
+            raise Preempted(self._message)
+
+    def watch(self, items: Iterable[T]) -> Iterator[T]:
+        """The items; raises Preempted before the next one once SIGTERM came to this process."""
+        for item in items:
+            if self.requested:
+                raise Preempted(self._message)
+            yield item

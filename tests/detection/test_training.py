@@ -1,0 +1,200 @@
+"""Training: balanced epochs, and a run that was killed ends as one that was not."""
+
+import json
+import multiprocessing
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emd_core.detection.crops import FaceCrops, balanced_order
+from emd_core.detection.inputs import mirror
+from emd_core.detection.training import choose_targets, train_emd
+from emd_core.errors import UserError
+from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr
+from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
+from emd_core.storage.validity import require_validated
+from tests.fakes.training_data import EMD, SIZE, train, write_training_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_training_data(tmp_path_factory.mktemp("data"))
+
+
+def test_a_killed_training_ends_with_the_same_model(data: Path, tmp_path: Path) -> None:
+    whole = train(data, tmp_path / "whole")
+    killed = multiprocessing.get_context("spawn").Process(target=train, args=(data, tmp_path / "killed", 1))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    resumed = train(data, tmp_path / "killed")
+    assert resumed == whole
+    a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:
+    """Loss of the training falls; the kept model is the best of its validation accuracies."""
+    history = train(data, tmp_path / "run")
+    assert history[-1]["train/loss"] < history[0]["train/loss"]
+    assert len(history) == EMD.warmup_epochs + EMD.epochs
+
+
+def test_the_expression_network_comes_through_training_untouched(data: Path, tmp_path: Path) -> None:
+    """Every parameter and batch statistic of phi is what the first loop of Algorithm 1 left."""
+    train(data, tmp_path / "run")
+    trained = load_detector(tmp_path / "run" / CHECKPOINT)
+    before = load_esr(data / "fer" / CHECKPOINT).state_dict()
+    assert trained.fer is not None
+    after = trained.fer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_no_epochs_keep_published_weights_as_they_are(data: Path, tmp_path: Path) -> None:
+    network = MultiTaskConfig(kind="multitask", size=SIZE, expression=False)
+    published = MultiTask(network, None)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(published, part).state_dict(), tmp_path / f"{part}_46.pt")
+    changes = {"network": network, "weights": str(tmp_path), "warmup_epochs": 0, "epochs": 0}
+    history: list[dict[str, float]] = []
+    train_emd(
+        EMD.model_copy(update=changes),
+        faces=data / "faces",
+        masks=data / "masks",
+        fer=tmp_path / "none.safetensors",  # not needed without expression features
+        work=tmp_path,
+        on_epoch=lambda epoch, metrics: history.append(metrics),
+    )
+    loaded = load_detector(tmp_path / CHECKPOINT).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in published.state_dict().items())
+    assert set(history[0]) == {"val/accuracy", "val/loss", "val/miou"}
+
+
+def test_fewer_training_videos_are_a_part_of_more(data: Path) -> None:
+    table = FaceCrops(data / "faces", data / "masks", "train").table
+    chosen = [set(choose_targets(table, EMD.model_copy(update={"targets": n})).tolist()) for n in (2, 5, 12, None)]
+    assert [table.iloc[sorted(rows)]["target"].nunique() for rows in chosen] == [2, 5, 12, 12]
+    assert chosen[0] < chosen[1] < chosen[2] == chosen[3]
+    with pytest.raises(UserError, match="train_emd.targets is 13, but the train split has 12 targets"):
+        choose_targets(table, EMD.model_copy(update={"targets": 13}))
+
+
+def test_data_without_masks_train_on_classification_alone(data: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(data / "masks", masks)
+    table = read_manifest(masks, MASKS).table.assign(mask_share=np.nan)
+    write_manifest(masks, table, MASKS, {"faces": read_manifest(data / "faces", FACES)})
+    history: list[dict[str, float]] = []
+    train_emd(
+        EMD.model_copy(update={"warmup_epochs": 0, "epochs": 1}),
+        faces=data / "faces",
+        masks=masks,
+        fer=data / "fer" / CHECKPOINT,
+        work=tmp_path,
+        on_epoch=lambda epoch, metrics: history.append(metrics),
+    )
+    assert set(history[0]) == {"train/loss", "val/accuracy", "val/loss"}
+    assert np.isfinite(history[0]["train/loss"])
+
+
+def test_crops_of_some_methods_only(data: Path) -> None:
+    crops = FaceCrops(data / "faces", data / "masks", "train", ["Face2Face"], ["c23"])
+    assert set(crops.table["method"]) == {"original", "Face2Face"}
+    with pytest.raises(UserError, match="has no method Deepfakes; choose from Face2Face, original"):
+        FaceCrops(data / "faces", data / "masks", "train", ["Deepfakes"])
+    with pytest.raises(UserError, match="has no quality c40; choose from c23"):
+        FaceCrops(data / "faces", data / "masks", "train", None, ["c40"])
+
+
+def test_a_missing_expression_network_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.safetensors does not exist; train the network first"):
+        train_emd(
+            EMD,
+            faces=data / "faces",
+            masks=data / "masks",
+            fer=tmp_path / "none.safetensors",
+            work=tmp_path,
+            on_epoch=lambda epoch, metrics: None,
+        )
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 13}, {"label": 1}], ids=["less than a batch", "one class only"])
+def test_too_little_to_train_on_is_refused(data: Path, tmp_path: Path, change: dict[str, int]) -> None:
+    faces, masks = data / "faces", data / "masks"
+    if "label" in change:
+        masks = tmp_path / "masks"
+        shutil.copytree(data / "masks", masks)
+        table = read_manifest(masks, MASKS).table.assign(label=1)
+        write_manifest(masks, table, MASKS, {"faces": read_manifest(faces, FACES)})
+    cfg = EMD.model_copy(update={"batch_size": change.get("batch_size", 4)})
+    fer = data / "fer" / CHECKPOINT
+    with pytest.raises(UserError, match="needs both classes and at least one batch"):
+        train_emd(cfg, faces=faces, masks=masks, fer=fer, work=tmp_path, on_epoch=lambda epoch, metrics: None)
+
+
+def test_crops_and_masks_are_read_in_the_order_asked(data: Path) -> None:
+    crops = FaceCrops(data / "faces", data / "masks", "val")
+    batch = crops.read(np.array([3, 0]))
+    assert batch.label.tolist() == [1, 0]
+    assert batch.image.shape == (2, 3, SIZE, SIZE)
+    assert batch.mask[0, 0, 12:36, 12:36].all()
+    assert batch.mask.sum() == 24 * 24
+    assert (batch.image[0, :, 12:36, 12:36] == 128).all()
+
+
+def test_a_split_without_crops_is_refused(data: Path) -> None:
+    with pytest.raises(UserError, match="no usable crop in split 'test'"):
+        FaceCrops(data / "faces", data / "masks", "test")
+
+
+def test_masks_of_another_run_are_refused(data: Path, tmp_path: Path) -> None:
+    table = read_manifest(data / "faces", FACES).table
+    table["crc32"] += 1
+    write_manifest(tmp_path, table, FACES, {})
+    with pytest.raises(UserError, match="--masks was made from another run's --faces"):
+        FaceCrops(tmp_path, data / "masks", "val")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        (None, "does not exist; run validate_data first"),
+        ({"success": True, "masks": "another run"}, "does not say that these --masks are valid"),
+        ({"success": False}, "does not say that these --masks are valid"),
+    ],
+    ids=["no report", "of another run", "failed"],
+)
+def test_only_validated_data_are_trained_on(
+    data: Path, tmp_path: Path, verdict: dict[str, object] | None, sentence: str
+) -> None:
+    masks = read_manifest(data / "masks", MASKS)
+    if verdict is not None:
+        (tmp_path / "validity.json").write_text(json.dumps({"masks": masks.id} | verdict))
+    with pytest.raises(UserError, match=sentence):
+        require_validated(tmp_path, masks)
+    (tmp_path / "validity.json").write_text(json.dumps({"success": True, "masks": masks.id}))
+    require_validated(tmp_path, masks)
+
+
+@pytest.mark.parametrize(("real", "fake"), [(2, 6), (5, 5), (7, 3)])
+def test_an_epoch_is_balanced_and_misses_nothing(real: int, fake: int) -> None:
+    label = np.array([0] * real + [1] * fake)
+    order = balanced_order(label, np.random.default_rng(0))
+    counts = np.bincount(order, minlength=len(label))
+    longer = max(real, fake)
+    assert counts[label == 0].sum() == counts[label == 1].sum() == longer
+    assert counts[label == 0].max() - counts[label == 0].min() <= 1
+    assert counts.min() >= 1
+
+
+def test_mirror_flips_only_the_chosen() -> None:
+    x = torch.arange(8).reshape(2, 1, 2, 2)
+    flipped = mirror(x, torch.tensor([True, False]))
+    assert flipped[0, 0].tolist() == [[1, 0], [3, 2]]
+    assert torch.equal(flipped[1], x[1])

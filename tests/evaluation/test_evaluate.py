@@ -1,0 +1,210 @@
+"""The stage on noise crops and a network with random weights."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from components.evaluate import Evaluate, evaluate
+from emd_core.detection.crops import FaceCrops
+from emd_core.errors import UserError
+from emd_core.evaluation.scoring import score_frames
+from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
+from emd_core.models.detector import Detector
+from emd_core.models.emd import EMDConfig, build_emd
+from emd_core.models.parts.esr import ESR, ESRConfig
+from emd_core.pages.evaluation_figures import save_panels
+from emd_core.pages.overlays import one_of_each, overlays, worst_frames
+from emd_core.storage.arrays import RowFiles
+from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
+from emd_core.storage.masks import pack
+from pipelines.summary import _results
+
+SIZE = 48
+CFG = Evaluate(batch_size=4, precision="fp32", methods=None, qualities=None, perturbations=[])
+VIDEOS = [("original", "c23"), ("original", "c40"), ("Face2Face", "c23"), ("Face2Face", "c40"), ("DFDC", "c23")]
+
+
+def write_crops(root: Path, splits: tuple[str, ...] = ("val", "test")) -> None:
+    """In each split two targets, and of each two frames of each of VIDEOS; nobody knows the masks of DFDC."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for folder in ("faces", "masks"):
+        (root / folder).mkdir(parents=True)
+    with RowFiles(root / "faces", (SIZE, SIZE, 3)) as crops, RowFiles(root / "masks", (SIZE, SIZE // 8)) as masks:
+        for split in splits:
+            for i, (method, quality) in enumerate(VIDEOS * 2):
+                target = f"{split}{i // len(VIDEOS)}"
+                for number in range(2):
+                    mask = np.zeros((SIZE, SIZE), bool)
+                    mask[12:36, 12:36] = method == "Face2Face"
+                    row: dict[str, Any] = {name: "" for name in MASKS.names}
+                    row |= {"video": f"{method}/{quality}/{target}", "method": method, "quality": quality}
+                    row |= {"label": int(method != "original"), "split": split, "target": target, "status": "ok"}
+                    row |= dict.fromkeys(
+                        ("width", "height", "crc32", "x", "y", "side", "score", "sharpness", "phash"), 0
+                    )
+                    row |= {"frame": number, "mask_share": np.nan if method == "DFDC" else mask.mean()}
+                    row["file"] = f"{method}-{quality}.npy"
+                    row["row"] = crops.extend(row["file"], rng.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8))
+                    masks.extend(row["file"], pack(mask)[None])
+                    rows.append(row)
+    table = pd.DataFrame(rows)
+    write_manifest(root / "faces", table, FACES, {})
+    write_manifest(root / "masks", table, MASKS, {"faces": read_manifest(root / "faces", FACES)})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    write_crops(root)
+    (root / "model").mkdir()
+    torch.manual_seed(0)
+    config = EMDConfig(kind="emd", size=SIZE, expression=True, atrous_rates=(1, 1, 1), pixel_loss="mean")
+    model = build_emd(config, ESR(ESRConfig(size=54, branches=1)))
+    with torch.no_grad():
+        model.fc.weight *= 1000  # else an untrained network gives nearly the same score to every crop
+    save_detector(root / "model" / CHECKPOINT, model)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def store(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{data}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{data}/mlflow.db")
+
+
+def run(data: Path, out: Path, **changes: object) -> dict[str, Any]:
+    cfg = CFG.model_copy(update=changes)
+    evaluate(cfg, model=data / "model", faces=data / "faces", masks=data / "masks", evaluation=out)
+    return dict(json.loads((out / "metrics.json").read_text()))
+
+
+def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
+    metrics = run(data, tmp_path / "out", perturbations=["jpeg_q30", "h264_crf40"])
+    assert list(metrics["slices"]) == ["DFDC/c23", "Face2Face/c23", "Face2Face/c40"]
+    assert 0.05 <= metrics["calibration"]["temperature"] <= 20
+    assert 0 <= metrics["calibration"]["threshold"] <= 1
+    assert metrics["size_mb"] == pytest.approx((data / "model" / CHECKPOINT).stat().st_size / 1e6, abs=1e-3)
+    assert metrics["slices"]["DFDC/c23"]["miou"] is None
+    assert metrics["slices"]["Face2Face/c23"]["videos"] == 4
+    assert list(metrics["robustness"]) == ["jpeg_q30", "h264_crf40"]
+    for slices in metrics["robustness"].values():
+        assert list(slices) == list(metrics["slices"])
+        assert slices["DFDC/c23"]["miou"] is None and 0 <= slices["Face2Face/c23"]["frame_auc"] <= 1
+    page = (tmp_path / "out/report.html").read_text()
+    assert all(text in page for text in ("unperturbed", "h264_crf40", "DFDC/c23", "temperature", "–"))
+    assert page.count("data:image/png;base64,") == 4 and "None" not in page and "nan" not in page.lower()[:9000]
+    predictions = pd.read_parquet(tmp_path / "out/predictions.parquet")
+    dfdc = predictions["method"] == "DFDC"
+    assert (predictions["mask_share"].isna() == dfdc).all()
+    assert (predictions.loc[dfdc, ["tn", "fp", "fn", "tp"]] == 0).all(axis=None)
+    assert (predictions.loc[~dfdc, ["tn", "fp", "fn", "tp"]].sum(axis=1) == SIZE * SIZE).all()
+    logged = mlflow.search_runs(search_all_experiments=True, filter_string="tags.stage = 'evaluate'").iloc[0]
+    figure = metrics["slices"]["Face2Face/c40"]["miou"]
+    assert logged["metrics.test/Face2Face/c40/miou"] == pytest.approx(figure)
+    assert "metrics.test/DFDC/c23/miou" not in logged
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["test/Face2Face/c40/miou"] == figure and "test/DFDC/c23/miou" not in summary
+    assert summary["test/DFDC/c23/frame_accuracy"] == metrics["slices"]["DFDC/c23"]["frame_accuracy"]
+    assert len(summary) == 5
+    pipeline = mlflow.get_run(logged["tags.mlflow.parentRunId"])
+    assert pipeline.data.metrics == pytest.approx(summary)
+    assert _results(metrics).columns[-1]._cells[:2] == ["–", f"{metrics['slices']['Face2Face/c23']['miou_floor']:.3f}"]
+
+
+def test_worst_frames_are_wrong_ones_with_pictures_first(data: Path) -> None:
+    detector, crops = load_detector(data / "model" / CHECKPOINT), FaceCrops(data / "faces", data / "masks", "test")
+    frames, _ = score_frames(detector, crops, 8, "fp32")
+    table = worst_frames(detector, crops, frames, "fp32", count=3)
+    assert list(table.columns[:4]) == ["truth", "found", "score", "label"]
+    error = (table["score"] - table["label"]).abs()
+    assert len(table) == 3 and error.is_monotonic_decreasing and error.iloc[-1] > 0.5
+    assert error.iloc[0] == pytest.approx((frames["score"] - frames["label"]).abs().max())
+    assert all(p.shape[2] == 3 and p.dtype == np.uint8 for p in [*table["truth"], *table["found"]])
+    assert worst_frames(detector, crops, frames.assign(score=frames["label"]), "fp32").empty
+
+
+def test_an_epoch_shows_one_fake_of_each_kind_beside_its_truth(data: Path) -> None:
+    detector, crops = load_detector(data / "model" / CHECKPOINT), FaceCrops(data / "faces", data / "masks", "test")
+    rows = one_of_each(crops.table)
+    assert list(rows) == ["DFDC c23", "Face2Face c23", "Face2Face c40"]
+    assert all(crops.table.loc[row, "label"] == 1 for row in rows.values())
+    pictures = overlays(detector, crops, rows, "fp32")
+    assert list(pictures) == list(rows)
+    assert all(p.shape[1] > 1.5 * p.shape[0] for p in pictures.values())  # two tiles side by side
+
+
+def test_a_subset_is_judged_as_it_is_among_all(data: Path, tmp_path: Path) -> None:
+    metrics = run(data, tmp_path / "out", methods=["Face2Face"], qualities=["c40"])
+    assert list(metrics["slices"]) == ["Face2Face/c40"]
+    assert metrics["slices"]["Face2Face/c40"]["frames"] == 8  # its originals are there
+    assert "robustness" not in metrics and "Robustness" not in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"methods": ["Face2face"]}, "has no method Face2face; choose from DFDC, Face2Face, original"),
+        ({"qualities": ["c0"]}, "has no quality c0; choose from c23, c40"),
+        ({"perturbations": ["blur"]}, "names blur, .* choose from h264_crf23"),
+        ({"methods": []}, "has no fakes"),
+    ],
+)
+def test_wrong_choices_are_refused(data: Path, tmp_path: Path, changes: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        run(data, tmp_path / "out", **changes)
+
+
+def test_no_val_split_is_refused(data: Path, tmp_path: Path) -> None:
+    write_crops(tmp_path, ("test",))
+    shutil.copytree(data / "model", tmp_path / "model")
+    with pytest.raises(UserError, match="no usable crop in split 'val'"):
+        run(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def crops(data: Path) -> FaceCrops:
+    return FaceCrops(data / "faces", data / "masks", "test")
+
+
+def test_scores_do_not_depend_on_batches(data: Path, crops: FaceCrops) -> None:
+    """Nor on the order in which they are scored: perturbed crops are read video by video."""
+    model = load_detector(data / "model" / CHECKPOINT)
+    (one, histogram), (other, same) = (score_frames(model, crops, n, "fp32", "gamma_1.4") for n in (1, 7))
+    np.testing.assert_allclose(one["score"], other["score"], atol=1e-5)
+    assert all(np.abs(histogram[key] - same[key]).sum() < 50 for key in histogram)
+    plain, _ = score_frames(model, crops, 5, "fp32")
+    assert not np.allclose(plain["score"], one["score"], atol=1e-5)
+    assert one[["video", "frame", "mask_share"]].equals(plain[["video", "frame", "mask_share"]])
+    brighter = crops.read(np.arange(len(crops))).image.numpy()
+    brighter = np.rint(255 * (brighter / 255) ** 1.4).astype(np.uint8)
+    with torch.inference_mode():
+        logits, _ = model(torch.from_numpy(brighter).float() / 255)
+    np.testing.assert_allclose(one["score"], logits.softmax(1)[:, 1].numpy(), atol=1e-5)
+
+
+def titles(monkeypatch: pytest.MonkeyPatch, path: Path, model: Detector, crops: FaceCrops) -> list[str]:
+    shown: list[str] = []
+    monkeypatch.setattr("emd_core.pages.evaluation_figures._show", lambda axis, title, picture: shown.append(title))
+    frames, _ = score_frames(model, crops, 8, "fp32")
+    save_panels(path, model, crops, frames, "fp32")
+    return shown
+
+
+def test_panels_of_what_there_is(data: Path, crops: FaceCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_detector(data / "model" / CHECKPOINT)
+    shown = titles(monkeypatch, tmp_path / "panels.png", model, crops)
+    assert len(shown) == 3 * 2 * 5  # slices, rows, columns
+    assert shown.count("no mask") == 2 and shown.count("true mask") == 4
+    alone = FaceCrops(data / "faces", data / "masks", "test", ["DFDC"])
+    monkeypatch.setattr(model, "fer", None)
+    monkeypatch.setattr(model, "forward", lambda image: (torch.randn(len(image), 2), torch.randn(image[:, :1].shape)))
+    shown = titles(monkeypatch, tmp_path / "panels.png", model, alone)
+    assert len(shown) == 3 * 4 and not any("expression" in title for title in shown)

@@ -1,0 +1,117 @@
+"""Detectors give boxes in pixels of the frame, and refuse weights that are not theirs."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN
+from retinaface.predict_single import Model
+
+from emd_core.errors import UserError
+from emd_core.faces.boxes import Detection
+from emd_core.faces.detectors import load_retinaface, make_detector
+from emd_core.faces.mtcnn import MtcnnDetector
+from emd_core.faces.retina_face import RetinaFaceDetector
+from emd_core.faces.search import iou
+from emd_core.sample.scene import Take
+from tests.fakes import tiny
+
+
+@pytest.fixture(scope="module")
+def mtcnn() -> MtcnnDetector:
+    return MtcnnDetector(threshold=0.9, device="cpu")
+
+
+def test_mtcnn_finds_a_drawn_face(mtcnn: MtcnnDetector) -> None:
+    [first, none, last] = mtcnn.detect([tiny.face_frames(6)[0], tiny.flat_frames(1)[0], tiny.face_frames(6)[5]], 20)
+    assert (len(first), none, len(last)) == (1, [], 1)
+    assert first[0].x1 < 45 < first[0].x2 and first[0].y1 < 48 < first[0].y2
+    assert 0.5 * tiny.FACE < first[0].side < 1.1 * tiny.FACE
+    assert last[0].x1 - first[0].x1 == pytest.approx(10, abs=5)  # it moved by 5 times 2 px
+
+
+def test_mtcnn_finds_what_its_package_finds() -> None:
+    """The cascade is our own, the networks are facenet-pytorch's: boxes of drawn people overlap by 0.8 and more."""
+    reference = MTCNN(keep_all=True, min_face_size=20, thresholds=[0.6, 0.7, 0.7])
+    frames = [Take(seed=0, number=n, frames=60, width=320, height=240).frame(10 * n) for n in range(6)]
+    for frame, found in zip(frames, MtcnnDetector(0.7, "cpu").detect(frames, 20), strict=True):
+        boxes, scores = reference.detect(frame)
+        assert len(found) == len(boxes) == 1
+        assert iou(found[0], Detection(*boxes[0], scores[0])) > 0.8
+
+
+def test_mtcnn_leaves_out_smaller_faces(mtcnn: MtcnnDetector) -> None:
+    frame = tiny.face_frames(1)[0]
+    [[face]] = mtcnn.detect([frame], 20)
+    assert mtcnn.detect([frame], face.side) == [[]]
+
+
+def test_mtcnn_confirms_a_face_where_it_is_expected(mtcnn: MtcnnDetector) -> None:
+    """The box of a drawn person, shifted by a sixth, comes back to its place; there is no face on the wall."""
+    frames = [Take(seed=0, number=n, frames=60, width=320, height=240).frame(10 * n) for n in range(4)]
+    faces = [face for [face] in mtcnn.detect(frames, 20)]
+    shifted = [Detection(f.x1 + f.side / 6, f.y1, f.x2 + f.side / 6, f.y2, f.score) for f in faces]
+    for face, expected, confirmed in zip(faces, shifted, mtcnn.confirm(frames, shifted), strict=True):
+        assert confirmed and confirmed.score >= 0.9 and iou(confirmed, face) > 0.75 > iou(expected, face)
+    assert mtcnn.confirm(frames, [Detection(0, 0, 40, 40, 1)] * 4) == [None] * 4
+    assert mtcnn.confirm([], []) == []
+
+
+@pytest.mark.parametrize("shape", [(10, 14, 3), (19, 300, 3)])
+def test_frames_smaller_than_a_face_have_none(mtcnn: MtcnnDetector, shape: tuple[int, int, int]) -> None:
+    assert mtcnn.detect([np.zeros(shape, dtype=np.uint8)] * 2, 20) == [[], []]
+    assert mtcnn.detect([], 20) == []
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return dict(Model(max_size=64, device="cpu").model.state_dict())
+
+
+def test_retinaface_finds_what_its_package_finds(state: dict[str, torch.Tensor]) -> None:
+    """Random weights see faces everywhere, also across the borders; both must see the same ones."""
+    frames = list(np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3), dtype=np.uint8))
+    reference = Model(max_size=80, device="cpu")
+    reference.load_state_dict(OrderedDict(state))
+    reference.eval()
+    for frame, found in zip(frames, RetinaFaceDetector(state, 0.5, "cpu").detect(frames, 12), strict=True):
+        boxes = np.array(found)[:, :4]
+        assert len(found) > 10 and (boxes >= 0).all()
+        assert (boxes[:, [0, 2]] <= 80).all() and (boxes[:, [1, 3]] <= 48).all()
+        assert (boxes[:, 2:] - boxes[:, :2] >= 12).all()
+        theirs = np.array([f["bbox"] for f in reference.predict_jsons(frame, confidence_threshold=0.5)])
+        theirs = np.clip(theirs, 0, [80, 48, 80, 48])
+        large = (theirs[:, 2:] - theirs[:, :2]).min(axis=1) >= 12
+        np.testing.assert_allclose(sorted(boxes.tolist()), sorted(theirs[large].tolist()), atol=0.02)
+
+
+def test_retinaface_without_a_face_finds_none(state: dict[str, torch.Tensor]) -> None:
+    detector = RetinaFaceDetector(state, 1.0, "cpu")
+    assert detector.detect(tiny.flat_frames(2), 12) == [[], []]
+    assert detector.detect([], 12) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "does not exist"), (b"no weights", "no PyTorch state dict"), (b"", "no PyTorch state dict")],
+)
+def test_bad_weight_files_are_refused(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "retinaface.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"crop_faces.weights.*{says}"):
+        load_retinaface(path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="do not fit RetinaFace-ResNet50"):
+        make_detector("retinaface", threshold=0.9, weights=tmp_path / "other.pt")
+
+
+def test_weights_for_mtcnn_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="set it to null"):
+        make_detector("mtcnn", threshold=0.9, weights=tmp_path / "a.pt")

@@ -1,0 +1,59 @@
+"""`python -m components train_emd …` for test_distributed.py, of a network on which the split of a batch has no effect.
+
+Batch norms keep their statistics and dropout drops nothing: on CPUs both would see only a rank's share of the batch.
+Each rank writes the rows it trained on to $TRAINING_ROWS; "{rank}" in an argument or in MLflow's address is its rank.
+$TRAINING_STOP is "<rank> <step> <signal> <self|torchrun>": in that step of that rank the signal goes to that process.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.__main__ import exit_on_user_error, main
+from emd_core.detection import training as core
+from emd_core.detection.crops import Batch, FaceCrops
+from emd_core.models.emd import EMD
+
+RANK = os.environ.get("RANK", "0")
+ROWS = Path(os.environ["TRAINING_ROWS"])
+stop_rank, stop_step, stop_signal, stop_whom = os.environ["TRAINING_STOP"].split()
+loss, batches, set_trainable = EMD.loss, FaceCrops.batches, core.set_trainable
+steps = 0
+
+
+def stopped(model: EMD, *inputs: Any) -> Any:
+    global steps
+    steps += 1
+    if (RANK, steps) == (stop_rank, int(stop_step)):
+        os.kill(os.getpid() if stop_whom == "self" else os.getppid(), int(stop_signal))
+    return loss(model, *inputs)
+
+
+def recorded(crops: FaceCrops, order: np.ndarray, batch_size: int, *, drop_last: bool) -> Iterator[Batch]:
+    if drop_last:  # only training does
+        with (ROWS / f"{RANK}.jsonl").open("a") as file:
+            file.write(json.dumps(order.reshape(-1, batch_size).tolist()) + "\n")
+    return batches(crops, order, batch_size, drop_last=drop_last)
+
+
+def without_chance(model: Any, *, warmup: bool) -> None:
+    set_trainable(model, warmup=warmup)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.eval()
+
+
+EMD.loss = stopped  # type: ignore[method-assign]
+FaceCrops.batches = recorded  # type: ignore[method-assign]
+core.set_trainable = without_chance
+torch.set_num_threads(1)
+sys.argv = [argument.replace("{rank}", RANK) for argument in sys.argv]
+os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_TRACKING_URI"].replace("{rank}", RANK)
+exit_on_user_error(main)

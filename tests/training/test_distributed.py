@@ -1,0 +1,147 @@
+"""Training by torchrun: two processes do what one does, and what one of them suffers the next start mends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.train_fer import train_fer
+from emd_core.errors import UserError
+from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.training import distributed
+from emd_core.training.resuming import STATE
+from tests.fakes.fer_data import FER
+from tests.fakes.training_data import EMD, train, write_training_data
+from tests.house.contract import ROOT
+
+CFG = EMD.model_copy(update={"epochs": 1})  # after one of the warm-up; three steps each
+OUTPUT = ["curves.csv", "metrics.json", CHECKPOINT]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a start of torchrun left: its output, and the rows of each rank, epoch and batch."""
+
+    code: int
+    errors: str
+    model: Path
+    rows: list[list[list[list[int]]]]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def torchrun(data: Path, folder: Path, ranks: int, stop: str = "", **variables: str) -> Run:
+    """train_emd on the data under torchrun, without it for 0 ranks; a second start in the same folder goes on."""
+    starts = len(list(folder.glob("rows*")))
+    rows = folder / f"rows{starts}"
+    rows.mkdir(parents=True)
+    ports = [word for port in ("faces", "masks", "fer", "report") for word in (f"--{port}", str(data / port))]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks else []
+    script = [str(ROOT / "tests/fakes/torchrun_training.py"), "train_emd", "--section", CFG.model_dump_json(), *ports]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{data}/mlflow-{{rank}}.db",
+        "TRAINING_ROWS": str(rows),
+        "TRAINING_STOP": stop or "none 0 0 self",
+    }
+    done = subprocess.run(
+        [sys.executable, *launcher, *script, "--model", f"{folder}/rank-{{rank}}/model"],
+        env=os.environ | environment | variables,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    written = [[json.loads(line) for line in p.read_text().splitlines()] for p in sorted(rows.iterdir())]
+    return Run(done.returncode, done.stderr, folder / "rank-0/model", written)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_training_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two processes that nobody disturbs."""
+    run = torchrun(data, tmp_path_factory.mktemp("two"), 2)
+    assert run.code == 0, run.errors
+    return run
+
+
+def test_two_processes_do_what_one_does(data: Path, two: Run, tmp_path: Path) -> None:
+    """Equal up to the order of sums in float32: 1e-4 of the losses after six steps."""
+    one = torchrun(data, tmp_path, 1)
+    assert one.code == 0, one.errors
+    (all_rows,), (first, second) = one.rows, two.rows
+    assert len(all_rows) == 2
+    for epoch, batches in enumerate(all_rows):
+        assert [sorted(a + b) for a, b in zip(first[epoch], second[epoch], strict=True)] == [sorted(b) for b in batches]
+    assert len({json.dumps(batches) for batches in all_rows}) == len(all_rows), "each epoch has its own order"
+    curves = [pd.read_csv(run.model / "curves.csv") for run in (one, two)]
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    assert curves[0]["train/loss"].nunique() == len(all_rows)
+
+
+def test_only_rank_0_writes(data: Path, two: Run) -> None:
+    assert [path.name for path in data.glob("mlflow*")] == ["mlflow-0.db"]
+    root = two.model.parent.parent
+    assert names(root) == ["rank-0", "rows0"]
+    assert names(root / "rank-0") == ["model"]
+    assert names(two.model) == OUTPUT
+
+
+def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: Path, two: Run, tmp_path: Path) -> None:
+    """Rank 1 is killed in the second of three steps of the second epoch; then torchrun is told to stop, there too."""
+    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self")
+    assert killed.code not in (0, 2)
+    assert "Signal 9 (SIGKILL)" in killed.errors
+    preempted = torchrun(data, tmp_path, 2, f"0 2 {signal.SIGTERM:d} torchrun")
+    assert preempted.code not in (0, 2)
+    assert "stopped: train_emd was stopped by SIGTERM; the same command goes on" in preempted.errors
+    assert [[len(batches) for batches in rank] for rank in preempted.rows] == [[3]] * 2, "from the first whole epoch"
+    assert not (tmp_path / "rank-0/model").exists()
+    restarted = torchrun(data, tmp_path, 2)
+    assert restarted.code == 0, restarted.errors
+    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[1]] * 2, "from the second step"
+    assert (restarted.model / "curves.csv").read_text() == (two.model / "curves.csv").read_text()
+    assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
+
+
+def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> None:
+    """Without torchrun; what the next start needs is on the volume, which outlives the pod."""
+    volume = {"EMD_CHECKPOINTS": str(tmp_path / "volume"), "EMD_PIPELINE_RUN": "run-7"}
+    run = torchrun(data, tmp_path, 0, f"0 2 {signal.SIGTERM:d} self", **volume)
+    assert run.code == 143, run.errors
+    (sentence,) = [line for line in run.errors.splitlines() if line.startswith("stopped: ")]  # a bar may be around it
+    assert sentence.startswith("stopped: train_emd was stopped by SIGTERM")
+    assert "Traceback" not in run.errors
+    (partial,) = (tmp_path / "volume/run-7").iterdir()
+    assert partial.name.startswith("model-") and names(partial) == [".resume-key", STATE, "mlflow-run"]
+    assert not run.model.parent.exists()
+
+
+def test_a_batch_that_cannot_be_split_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(UserError, match="batch_size is 4, but torchrun started 3 processes; .* a multiple"):
+        train(data, tmp_path)
+
+
+def test_the_expression_network_is_trained_by_one_process(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "of torchrun")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="torchrun started train_fer as 2 processes, but it runs as one"):
+        train_fer(FER, expressions=tmp_path, fer=tmp_path / "fer")
+    assert list(tmp_path.iterdir()) == []

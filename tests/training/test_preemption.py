@@ -1,0 +1,94 @@
+"""SIGTERM: a training stops after its step and ends, when started again, as one that was left alone."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emd_core.detection import training as core
+from emd_core.detection.inference import predict_all
+from emd_core.errors import Preempted
+from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.emd import EMD
+from tests.fakes.training_data import train, write_training_data
+
+STEPS = 3  # of an epoch; there are three epochs
+
+
+class Steps:
+    """Counts the steps of a training, and sends SIGTERM to this process in step `stop_in`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, stop_in: int | None = None) -> None:
+        self.done = 0
+        loss = EMD.loss
+
+        def counted(model: EMD, *arguments: Any) -> Any:
+            self.done += 1
+            if self.done == stop_in:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loss(model, *arguments)
+
+        patch.setattr(EMD, "loss", counted)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[dict[str, float]]]:
+    """Data, the folder of a training that was left alone, and its metrics."""
+    root = tmp_path_factory.mktemp("whole")
+    data = write_training_data(root / "data")
+    return data, root / "run", train(data, root / "run")
+
+
+@pytest.mark.parametrize("step", [1, 3, 5], ids=["first step", "last step of the warm-up", "amid an epoch"])
+def test_a_stopped_training_goes_on_with_the_next_step(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Dropout, mirroring, batch statistics and Adam's moments are as if nothing had happened: the bytes are equal."""
+    data, finished, history = whole
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(Preempted, match="goes on after its last step"):
+        steps = Steps(patch, stop_in=step)
+        train(data, tmp_path)
+    assert steps.done == step
+    assert signal.getsignal(signal.SIGTERM) is before
+    rest = Steps(monkeypatch)
+    assert train(data, tmp_path) == history
+    assert rest.done == 3 * STEPS - step
+    assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+
+
+def test_a_training_stopped_in_its_validation_repeats_no_step(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, finished, history = whole
+
+    def terminated(*arguments: Any) -> Iterator[Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from predict_all(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(core, "predict_all", terminated)
+        train(data, tmp_path)
+    rest = Steps(monkeypatch)
+    assert train(data, tmp_path) == history
+    assert rest.done == 2 * STEPS
+    assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+
+
+def test_a_training_stopped_before_its_first_step_starts_anew(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _, history = whole
+    features = EMD.expression_features
+
+    def terminated(model: EMD, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return features(model, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(EMD, "expression_features", terminated)
+        train(data, tmp_path)
+    assert train(data, tmp_path) == history
