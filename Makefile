@@ -33,6 +33,7 @@ test: setup ## Unit and contract tests
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache --no-logo
 	OMP_NUM_THREADS=1 pytest --numprocesses logical --dist loadfile
 
 e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)

@@ -1,1 +1,4 @@
-"""EMD: detection and localisation of facial expression manipulation (the models and the data plane)."""
+"""The paper and the data plane: networks, training, figures; videos, faces, tables. It knows no MLflow, DVC, Kubeflow.
+
+Files at its root are what every room may use: parameters, errors a user can mend, work spread over processes.
+"""

@@ -1,1 +1,1 @@
-"""The pipeline as a whole: who feeds whom, and what a run came to."""
+"""The stages together. At its root lie the verbs of `python -m pipelines`, the DAG, and the cluster that it runs on."""

@@ -1,1 +1,5 @@
-"""The layouts that data sets have on disk: of videos as VIDEOS tables, of expression faces as labelled images."""
+"""The layouts that video data sets have on disk.
+
+In: a data set's folder. Out: one row per video (method, quality, label, split, ids, mask video). Uses storage; needs
+neither a network nor a decoder.
+"""

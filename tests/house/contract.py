@@ -126,8 +126,9 @@ def _figures(dvc: dict[str, Any]) -> list[str]:
 
 
 @functools.cache
-def _imports() -> grimp.ImportGraph:
-    return grimp.build_graph(*FLOORS, cache_dir=None)
+def imports() -> grimp.ImportGraph:
+    """What imports what, wherever in a file; packages of others by their top-level name."""
+    return grimp.build_graph(*FLOORS, include_external_packages=True, cache_dir=None)
 
 
 def imported_files(stage: str) -> set[str]:
@@ -139,6 +140,6 @@ def imported_files(stage: str) -> set[str]:
         module = waiting.pop()
         if module not in seen and not f"{module}.".startswith(tuple(f"{m}." for m in left_out)):
             seen.add(module)
-            waiting |= _imports().find_modules_directly_imported_by(module)
+            waiting |= imports().find_modules_directly_imported_by(module)
     files = {f"{module.replace('.', '/')}.py" for module in seen}
     return {f for f in files if (ROOT / f).is_file()}  # of a package only what is imported from it counts

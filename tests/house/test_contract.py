@@ -1,6 +1,9 @@
 """Signatures, dvc.yaml, params.yaml and imports agree; and the check sees it when they do not."""
 
 import copy
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import yaml
 from components import STAGES, In, Out
 from components.__main__ import load_stage, ports
 from emd_core.config import Config, read_params
-from tests.house.contract import ROOT, code_disagreements, disagreements
+from tests.house.contract import FLOORS, ROOT, code_disagreements, disagreements
 
 EXPERIMENTS = ("experiments/params.yaml", "params/ffpp-experiments.yaml")
 
@@ -130,6 +133,34 @@ def test_a_disagreement_is_named(contract: dict[str, Any], name: str) -> None:
     broken["stages"] = dict(contract["stages"])
     break_it(broken)
     assert expected in "\n".join(disagreements(**broken))
+
+
+UPWARD = {
+    "a room imports one above it": (
+        "emd_core/storage/limits.py",
+        "emd_core.faces.boxes",
+        "Rooms of emd_core",
+    ),
+    "rooms of one row know each other": ("emd_core/datasets/rows.py", "emd_core.video.rgb", "Rooms of emd_core"),
+    "a stage imports the pipelines": ("components/gate.py", "pipelines.dag", "Imports run down"),
+    "emd_core imports MLflow": ("emd_core/config.py", "mlflow", "emd_core knows no platform"),
+    "a stage imports Kubeflow's SDK": ("components/gate.py", "kfp", "Stages know nothing of Kubeflow's SDK"),
+    "a room that nobody placed": ("emd_core/attic/__init__.py", "numpy", "Rooms of emd_core"),
+}
+
+
+@pytest.mark.parametrize("name", UPWARD)
+def test_a_wall_that_is_broken_is_named(name: str, tmp_path: Path) -> None:
+    file, imported, contract_name = UPWARD[name]
+    for floor in FLOORS:
+        shutil.copytree(ROOT / floor, tmp_path / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    with (tmp_path / file).open("a") as module:
+        module.write(f"\nimport {imported}\n")
+    lint = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
+    said = subprocess.run(lint, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 1 and f"{contract_name}" in said.stdout.split("BROKEN")[0].splitlines()[-1], said.stdout
 
 
 PROFILES = [p for p in sorted((ROOT / "params").glob("*.yaml")) if not p.stem.endswith("-experiments")]

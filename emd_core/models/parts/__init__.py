@@ -1,0 +1,1 @@
+"""What the expression network's training needs too, and so what makes it stale: ESR, losses, precision, weights."""
