@@ -45,7 +45,7 @@ def main(promotions: Annotated[int, typer.Option(help="To draw for each case.")]
     metrics = {"model": "candidate", "slices": {SLICE: {FIGURE: 1.0, "videos": 1}}}
     for name, targets, margin in CASES:
         cfg = Gate(
-            floors={SLICE: {FIGURE: 0.0}},
+            floors={"Face2Face": {"c23": {FIGURE: 0.0}}},
             max_drop={FIGURE: margin},
             no_drop=[SLICE],
             min_videos=1,

@@ -17,13 +17,14 @@ from emd_core.errors import UserError
 Figure = Literal["frame_accuracy", "miou"]
 Verdict = Literal["failed", "pending", "passed"]  # pending: it can only be measured at promotion
 Share = Annotated[float, Field(ge=0, le=1)]
+Qualities = Annotated[dict[str, Annotated[dict[Figure, Share], Field(min_length=1)]], Field(min_length=1)]
 WORDS: dict[str, str] = {"frame_accuracy": "frame accuracy", "miou": "mIoU"}
 UNKNOWN = {"miou": "no fake of it has a known mask"}  # why a slice cannot tell a figure
 
 
 class Gate(Config):
-    floors: dict[str, Annotated[dict[Figure, Share], Field(min_length=1)]] = Field(
-        min_length=1, description='Least figures per slice, e.g. {"Face2Face/c23": {frame_accuracy: 0.95, miou: 0.8}}.'
+    floors: Annotated[dict[str, Qualities], Field(min_length=1)] = Field(
+        description="Least figures by method and quality, e.g. {Face2Face: {c23: {frame_accuracy: 0.95, miou: 0.8}}}."
     )
     max_drop: dict[Figure, Share] = Field(
         min_length=1, description="How far each figure may fall below the champion's on every slice of no_drop."
@@ -32,6 +33,10 @@ class Gate(Config):
     min_videos: int = Field(ge=1, description="Least number of test videos in a slice, for its figures to count.")
     max_latency_ms: float | None = Field(gt=0, description="Per picture, measured at promotion; null = any.")
     max_size_mb: float | None = Field(gt=0, description="Of the checkpoint, in 10^6 bytes; null = any.")
+
+    def floors_by_slice(self) -> dict[str, dict[Figure, Share]]:
+        """The floors under the slices' names, "method/quality"."""
+        return {f"{method}/{quality}": f for method, by in self.floors.items() for quality, f in by.items()}
 
 
 class Difference(NamedTuple):
@@ -89,13 +94,12 @@ def decide(
 
     Raises UserError if the metrics lack a slice of `cfg` or a figure of it.
     """
-    checks = [
-        _floor(metrics, name, figure, limit) for name, floors in cfg.floors.items() for figure, limit in floors.items()
-    ]
+    floors = cfg.floors_by_slice()
+    checks = [_floor(metrics, name, figure, limit) for name, least in floors.items() for figure, limit in least.items()]
     if comparison is not None:
         for name in cfg.no_drop:
             checks += [_drop(comparison, name, figure, margin) for figure, margin in cfg.max_drop.items()]
-    for name in dict.fromkeys([*cfg.floors, *cfg.no_drop]):
+    for name in dict.fromkeys([*floors, *cfg.no_drop]):
         checks.append(_videos(_figure(metrics, name, "videos"), name, cfg.min_videos))
     latency, size = (None, metrics.get("size_mb")) if service is None else service
     if cfg.max_latency_ms is not None:

@@ -70,7 +70,7 @@ def test_evaluate_shows_values_curve_confusion_and_page(evaluation: Path, tmp_pa
 def asking(floor: float) -> Gate:
     """A gate that asks for this frame accuracy."""
     return Gate(
-        floors={"Face2Face/c23": {"frame_accuracy": floor}},
+        floors={"Face2Face": {"c23": {"frame_accuracy": floor}}},
         max_drop={"frame_accuracy": 0.1},
         no_drop=["Face2Face/c23"],
         min_videos=1,

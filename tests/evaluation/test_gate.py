@@ -18,7 +18,7 @@ from pipelines.summary import FIGURES, summary
 F2F, NT, DF = "Face2Face/c23", "NeuralTextures/c23", "Deepfakes/c23"
 ACCURACY, MIOU = "frame_accuracy", "miou"
 CFG = Gate(
-    floors={F2F: {ACCURACY: 0.9, MIOU: 0.7}, NT: {ACCURACY: 0.8}},
+    floors={"Face2Face": {"c23": {ACCURACY: 0.9, MIOU: 0.7}}, "NeuralTextures": {"c23": {ACCURACY: 0.8}}},
     max_drop={ACCURACY: 0.02, MIOU: 0.05},
     no_drop=[F2F, DF],
     min_videos=10,

@@ -21,7 +21,7 @@ from tests.evaluation.test_evaluate import SIZE, write_crops
 
 SLICE = "Face2Face/c23"
 GATE = Gate(
-    floors={SLICE: {"frame_accuracy": 0.9}},
+    floors={"Face2Face": {"c23": {"frame_accuracy": 0.9}}},
     max_drop={"frame_accuracy": 0.02},
     no_drop=[SLICE],
     min_videos=5,

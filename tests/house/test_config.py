@@ -1,11 +1,20 @@
 """Params files: a base and what is laid over it, values from the command line."""
 
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml
 
 from emd_core.config import Config, read_params, section
 from emd_core.errors import UserError
+from tests.house.contract import ROOT
+
+PROFILES = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
 
 
 class Stage(Config):
@@ -41,3 +50,22 @@ def test_a_missing_base_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("base: none.yaml\n")
     with pytest.raises(UserError, match=r"none\.yaml does not exist"):
         read_params(tmp_path / "a.yaml")
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
+def test_every_value_can_be_set_by_dvc_exp_run(profile: Path, tmp_path: Path) -> None:
+    """`dvc exp run -S <file>:<key>=<value>` knows each key of what is shipped; its grammar refuses "/" in one."""
+    shipped = load_yaml(profile)
+    emptied = shutil.copy(profile, tmp_path)
+    apply_overrides(emptied, [f"{key}=emptied" for key, _ in leaves(shipped)])
+    assert all(value == "emptied" for _, value in leaves(load_yaml(emptied)))
+    apply_overrides(emptied, [f"{key}={json.dumps(value)}" for key, value in leaves(shipped)])
+    assert load_yaml(emptied) == shipped
