@@ -3,15 +3,18 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS builder
-# An image without CUDA: give the address of PyTorch's index of CPU builds, whose "+cpu" versions pip then prefers.
+# An image without CUDA: give the address of PyTorch's index of CPU builds, whose "+cpu" versions are then preferred.
 ARG TORCH_CPU_INDEX=""
 COPY requirements.image.lock /tmp/
-# pip stays outside the environment that is shipped. torch is imported once, so that a wrong index fails here.
+# uv, which installs in a third of pip's time, stays outside the environment that is shipped. torch is imported once, so
+# that a wrong index fails here.
 RUN python3 -m venv /opt/pip \
  && python3 -m venv --without-pip /opt/venv \
  && cd /tmp \
  && if [ -n "${TORCH_CPU_INDEX}" ]; then sed -i -E '/^(nvidia|cuda)-/d' requirements.image.lock; fi \
- && /opt/pip/bin/pip --python /opt/venv/bin/python install --quiet --no-cache-dir --no-deps --timeout 120 \
+ && /opt/pip/bin/pip install --quiet --no-cache-dir uv==0.13.9 \
+ && UV_HTTP_TIMEOUT=120 /opt/pip/bin/uv pip install --python /opt/venv/bin/python --quiet --no-cache --no-deps \
+      --compile-bytecode --index-strategy unsafe-best-match \
       ${TORCH_CPU_INDEX:+--extra-index-url "${TORCH_CPU_INDEX}"} -r requirements.image.lock \
  && /opt/venv/bin/python -c "import torch, torchvision"
 

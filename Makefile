@@ -17,7 +17,8 @@ setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
 
 .venv/.lock: requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	@command -v uv > /dev/null || $(BIN)/pip install --quiet "$$(grep '^uv==' requirements.lock)"
+	uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
 	cp requirements.lock $@
 
 demo: setup ## The main job on generated sample data: train, evaluate, gate, promote
@@ -49,8 +50,11 @@ bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord 
 bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
 	python -m benchmarks.data_scale
 
-ui: setup ## Start the MLflow UI on http://127.0.0.1:5000 (choose "Model training" at its top left)
-	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+PORT ?= 5000
+ui: setup ## Start the MLflow UI on http://127.0.0.1:5000, or another PORT= (choose "Model training" at its top left)
+	@python -c "import socket; socket.create_server(('127.0.0.1', $(PORT)))" 2> /dev/null \
+	  || { echo "error: port $(PORT) cannot be had; choose another one, such as make ui PORT=5001." >&2; exit 2; }
+	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port $(PORT)
 
 # The image's name and labels say "-dirty" where what goes into it is not what was committed.
 DIRTY = $(if $(shell git status --porcelain -- Dockerfile .dockerignore requirements.image.lock components emd_core),-dirty)
@@ -67,7 +71,7 @@ image: ## Build the stages' container image (IMAGE=, BASE_IMAGE=, TORCH_CPU_INDE
 COMPILE = uv pip compile --quiet --python-version 3.11 --override requirements.override --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate
 
-lock: ## Resolve requirements.in and requirements.image.in into their locks (needs uv)
+lock: setup ## Resolve requirements.in and requirements.image.in into their locks
 	$(COMPILE) requirements.in -o requirements.lock
 	$(COMPILE) --constraint requirements.lock --no-emit-package triton requirements.image.in -o requirements.image.lock
 

@@ -132,14 +132,17 @@ def telemetry_off() -> None:
 
 def main() -> None:
     telemetry_off()
-    app = typer.Typer(add_completion=False, no_args_is_help=True, help="The stages of the pipeline.")
+    app = typer.Typer(
+        add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="The stages of the pipeline."
+    )
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     for name in STAGES:
         text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
         # Only the stage that runs is imported: torch, MLflow and Great Expectations take seconds each.
-        app.command(name, help=text)(command(name) if name == asked else lambda: None)
+        told = text.partition("\n")[0]
+        app.command(name, help=text, short_help=told)(command(name) if name == asked else lambda: None)
     for name, text in COMMANDS.items():
-        app.command(name, help=text)(load_stage(name) if name == asked else lambda: None)
+        app.command(name, help=text, short_help=text)(load_stage(name) if name == asked else lambda: None)
     app(prog_name="python -m components")
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from components.promote import Promote
+from components.registry.versions import CHAMPION, held, registered
+from emd_core.config import read_params, section
 from emd_core.errors import UserError
 
 UI = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"  # its other mode is for language models
@@ -38,12 +40,16 @@ def summary(
     console.print(_results(json.loads((evaluation / "metrics.json").read_text())))
     console.print("Floor: what predicting “nothing is manipulated” reaches.\n")
     verdict = json.loads((decision / "decision.json").read_text())
-    console.print(f"Gate: {verdict['summary']}", highlight=False)
-    for check in verdict["checks"]:
-        if check["verdict"] in SHOWN:
-            console.print(f"  {SHOWN[check['verdict']]}  {check['reason']}", highlight=False, soft_wrap=True)
-    name = yaml.safe_load(params.read_text())["promote"]["model_name"]
-    console.print(f"\nRegistered model: {_champion(name)}", highlight=False)
+    name = section(read_params(params), "promote", Promote, where=str(params)).model_name
+    final, champion = _registered(name, verdict["model"])
+    if final:
+        console.print(f"Promotion: {final}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"Gate: {verdict['summary']}", highlight=False)
+        for check in verdict["checks"]:
+            if check["verdict"] in SHOWN:
+                console.print(f"  {SHOWN[check['verdict']]}  {check['reason']}", highlight=False, soft_wrap=True)
+    console.print(f"\nRegistered model: {champion}", highlight=False)
     console.print(f"Result page:      {(evaluation / 'report.html').resolve()}", highlight=False, soft_wrap=True)
     console.print(f"Decision page:    {(decision / 'decision.html').resolve()}", highlight=False, soft_wrap=True)
     console.print(f"MLflow UI:        make ui, then open {UI}", highlight=False, soft_wrap=True)
@@ -64,12 +70,14 @@ def _cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _champion(name: str) -> str:
+def _registered(name: str, model: str) -> tuple[str, str]:
+    """The last decision on the version that holds the checkpoint `model`, "" where there is none; who is champion."""
     import mlflow
 
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
-    try:
-        version = mlflow.MlflowClient().get_model_version_by_alias(name, "champion")
-    except mlflow.MlflowException:
-        return f"{name} has no version with alias champion"
-    return f"{name} version {version.version}, alias champion"
+    client = mlflow.MlflowClient()
+    version, champion = registered(client, name, model), held(client, name, CHAMPION)
+    final = version.tags.get("decision", "") if version else ""
+    if champion is None:
+        return final, f"{name} has no version with alias {CHAMPION}"
+    return final, f"{name} version {champion.version}, alias {CHAMPION}"

@@ -16,7 +16,18 @@ from tests.house.contract import ROOT, imports
 OURS = {"components", "emd_core"}
 # What the DAG's steps call beside our modules: `dvc get` from either cloud, TrainJobs.
 CALLED = {"dvc", "dvc-s3", "dvc-gs", "kubernetes"}
-DEVELOPERS = {"kfp", "kfp-kubernetes", "kubernetes-validate", "pytest", "mypy", "ruff", "pre-commit", "pip", "triton"}
+DEVELOPERS = {
+    "kfp",
+    "kfp-kubernetes",
+    "kubernetes-validate",
+    "pytest",
+    "mypy",
+    "ruff",
+    "pre-commit",
+    "pip",
+    "triton",
+    "uv",
+}
 
 
 def lock(name: str) -> dict[str, str]:
@@ -99,6 +110,11 @@ def test_its_environment(final: list[tuple[str, str]]) -> None:
     assert TELEMETRY_OFF.items() <= values.items()
     assert values["EMD_GIT_COMMIT"] == "${REVISION}"
     assert values["PATH"].startswith("/opt/venv/bin:")
+
+
+def test_the_builder_installs_with_the_uv_that_is_locked(dockerfile: list[tuple[str, str]]) -> None:
+    named = {version for _, text in dockerfile for version in re.findall(r"uv==([\w.]+)", text)}
+    assert named == {lock("requirements.lock")["uv"]}
 
 
 def test_the_builder_is_sent_what_is_copied_and_nothing_else(dockerfile: list[tuple[str, str]]) -> None:
