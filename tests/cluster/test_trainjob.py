@@ -120,7 +120,8 @@ def launch(cluster: FakeCluster, tmp_path: Path) -> Any:
     given["outputs"]["artifacts"] = {"metrics": {"artifacts": [{"uri": f"{tmp_path}/metrics"}]}}
     job = ["--nodes=2", "--processes=4", "--image=emd:abc", f"--task-config={json.dumps(TASK)}", "--section={}"]
     job += ["--pipeline-run=Run-7", f"--kubeflow={json.dumps(given)}"]
-    script = "import sys; from components.cluster import trainjob; trainjob.POLL_S = 0.05; trainjob.wait.__defaults__ = (0.05,); "
+    script = "import sys; from components.cluster import trainjob; trainjob.POLL_S = 0.05; "
+    script += "trainjob.wait.__defaults__ = (0.05,); "
     script += "from components.__main__ import exit_on_user_error; exit_on_user_error(trainjob.main)"
 
     def start(shared: Path = tmp_path / "volume") -> "subprocess.Popen[str]":

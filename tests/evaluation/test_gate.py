@@ -282,3 +282,24 @@ def test_the_summary_names_what_did_not_pass(
     said = capsys.readouterr().out
     assert f"  FAILED   {F2F}: 0.5000 is below" in said and "  pending  latency" in said
     assert "reaches the limit" not in said and f"{tmp_path}/decision/decision.html" in said
+
+
+def test_the_summary_tells_the_final_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a promotion, and with a params file that lies over another one."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client.create_registered_model("sample")
+    decision = {"model.digest": metrics()["model"], "decision": "Promote (no champion yet): all 8 checks passed."}
+    version = client.create_model_version("sample", str(tmp_path), tags=decision)
+    client.set_registered_model_alias("sample", "champion", version.version)
+    (tmp_path / "base.yaml").write_text("promote: {model_name: other, batch_size: 8, precision: auto}\n")
+    (tmp_path / "over.yaml").write_text("base: base.yaml\npromote: {model_name: sample}\n")
+    slices = {"slices": {F2F: dict.fromkeys(FIGURES, 0.5) | {"frames": 10}}}
+    evaluation = write(tmp_path / "evaluation", json.dumps(metrics() | slices))
+    write_decision(tmp_path / "decision", decide(metrics(), CFG.model_copy(update={"max_latency_ms": 100.0})))
+    summary(evaluation, tmp_path / "decision", tmp_path / "over.yaml")
+    said = capsys.readouterr().out
+    assert "Promotion: Promote (no champion yet): all 8 checks passed." in said and "pending" not in said
+    assert "Registered model: sample version 1, alias champion" in said
