@@ -38,9 +38,23 @@ COMMANDS = {
 
 ParamsFile = Annotated[Path, typer.Option(help="Params file; the stage reads its own section.")]
 Section = Annotated[str, typer.Option(metavar="JSON", help="The section itself, instead of a params file.")]
+
+
+def run_name(given: str) -> str:
+    """The name of a pipeline run. UserError if it is a placeholder, which all runs would share."""
+    if "{{" in given:
+        raise UserError(
+            f"EMD_PIPELINE_RUN (--pipeline-run) is '{given}', which Kubeflow did not resolve, so all runs would share "
+            "their checkpoints; compile the pipeline again."
+        )
+    return given
+
+
 Run = Annotated[
     str,
-    typer.Option(envvar="EMD_PIPELINE_RUN", help="Id of the pipeline's run: groups the stages in MLflow."),
+    typer.Option(
+        envvar="EMD_PIPELINE_RUN", callback=run_name, help="Id of the pipeline's run: groups the stages in MLflow."
+    ),
 ]
 Kubeflow = Annotated[
     str, typer.Option(metavar="JSON", help="Kubeflow's executor input; only a Kubeflow pipeline passes it.")
@@ -77,6 +91,10 @@ def command(name: str) -> Callable[..., None]:
         cfg = read_section(lay_over(given, set), name, model, where="--section" if section else str(params))
         if pipeline_run:
             os.environ["EMD_PIPELINE_RUN"] = pipeline_run
+        elif kubeflow:
+            raise UserError(
+                "EMD_PIPELINE_RUN is empty in a Kubeflow task; compile the pipeline again, it names the run."
+            )
         executor_input = _parse_json(kubeflow, "--kubeflow") if kubeflow else None
         if executor_input:
             paths |= {port: list_paths(executor_input, port) for port, path in paths.items() if path == []}

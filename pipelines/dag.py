@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler, dsl
+from kfp import compiler, dsl, kubernetes
 
 from pipelines import tasks
 from pipelines.cluster import HOUR, Cluster, give_secret, mount_volume, place, pool_parameters
@@ -14,6 +14,7 @@ ON_VOLUME = {"fetch_data", "ingest", "extract_frames", "crop_faces", "generate_m
 TRACKED = {"fetch_data", "validate_data", "train_fer", "train_emd", "evaluate", "gate", "promote", "report"}
 # What these do depends on more than their inputs: the volume, the registry.
 NOT_CACHED = {"fetch_data", "promote", "report", "notify"}
+RUN_ID = "metadata.labels['pipeline/runid']"  # Kubeflow labels each pod with its run
 
 
 def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, image: str, out: Path) -> None:
@@ -76,6 +77,8 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
                 inputs["cfg"] = given[f"{stage}_cfg"]
             made = place(component(**inputs).set_container_image(image), stage, cluster, given)
             made.set_caching_options(stage not in NOT_CACHED)
+            # Not by an argument: no placeholder for it is resolved, and an input would be part of the cache's key.
+            kubernetes.use_field_path_as_env(made, "EMD_PIPELINE_RUN", RUN_ID)
             if stage in ON_VOLUME:
                 mount_volume(made, claim)
             if stage in TRACKED:
@@ -106,6 +109,7 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
             if cluster.nodes == 1:
                 trained = task(tasks.train_emd, **inputs)
             else:
+                inputs["shm"] = cluster.pools["gpu"].shm or "64Mi"  # else what any container has
                 trained = task(tasks.train_emd_on_nodes, nodes=str(cluster.nodes), image=image, **inputs)
             model = trained.outputs["model"]
             evaluation = task(tasks.evaluate, model=model, faces=faces, masks=masks).outputs["evaluation"]

@@ -3,6 +3,9 @@
 Folders are artifacts; beside them is written what Kubeflow's UI shows: metrics, curves, pages
 (components/cluster/kubeflow.py). The dataset and the expression faces lie on the volume, below the name of their
 revision.
+
+Only inputs and paths may stand in an argument: real servers (2.17) resolve neither dsl.ConcatPlaceholder nor the run's
+id, which kfp.local does. tests/pipelines/test_placeholders.py holds every argument against what a server resolved.
 """
 
 from typing import Any, List  # noqa: UP035 - kfp 2.17 reads List, not list, as a list of artifacts
@@ -13,12 +16,7 @@ from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markd
 from pipelines.cluster import MOUNT
 
 IMAGE = "emd"  # a place holder: every task is given the image that the pipeline is compiled with
-CONTEXT = [
-    "--pipeline-run",
-    dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    "--kubeflow",
-    dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,
-]
+CONTEXT = ["--kubeflow", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
 PYTHON = ["python"]
 
 
@@ -27,8 +25,8 @@ def _run(stage: str, *arguments: Any, launcher: list[Any] = PYTHON) -> dsl.Conta
     return dsl.ContainerSpec(image=IMAGE, command=command, args=[*arguments, *CONTEXT])
 
 
-def _on_volume(revision: Any, folder: str) -> dsl.ConcatPlaceholder:
-    return dsl.ConcatPlaceholder([f"{MOUNT}/", revision, f"/{folder}"])
+def _on_volume(revision: Any, folder: str) -> str:
+    return f"{MOUNT}/{revision}/{folder}"
 
 
 @dsl.container_component
@@ -36,8 +34,8 @@ def fetch_data(cfg: str, source: str, revision: str) -> dsl.ContainerSpec:
     return _run(
         "fetch_data",
         *("--section", cfg),
-        *("--set", dsl.ConcatPlaceholder(["fetch_data.source=", source])),
-        *("--set", dsl.ConcatPlaceholder(["fetch_data.revision='", revision, "'"])),
+        *("--set", f"fetch_data.source={source}"),
+        *("--set", f"fetch_data.revision='{revision}'"),
         *("--dataset", _on_volume(revision, "dataset")),
         *("--expressions", _on_volume(revision, "expressions")),
     )
@@ -56,7 +54,7 @@ def extract_frames(
     return _run(
         "extract_frames",
         *("--section", cfg),
-        *("--set", dsl.ConcatPlaceholder(["extract_frames.shard=", shard])),
+        *("--set", f"extract_frames.shard={shard}"),
         *("--dataset", _on_volume(revision, "dataset")),
         *("--videos", videos.path),
         *("--frames", frames.path),
@@ -130,6 +128,7 @@ def train_emd_on_nodes(
     processes: str,
     nodes: str,
     image: str,
+    shm: str,
     faces: Input[Dataset],
     masks: Input[Dataset],
     fer: Input[Model],
@@ -138,12 +137,14 @@ def train_emd_on_nodes(
     model: Output[Model],
     metrics: Output[Metrics],
 ) -> dsl.ContainerSpec:
+    # The task's configuration comes with the executor input: the driver adds it after it has resolved the arguments.
     paths = ("--faces", faces.path, "--masks", masks.path, "--fer", fer.path, "--report", report.path)
-    job = ("--nodes", nodes, "--processes", processes, "--image", image, "--shared", f"{MOUNT}/trainjobs")
+    job = ("--nodes", nodes, "--processes", processes, "--image", image, "--shm", shm)
+    shared = ("--shared", f"{MOUNT}/trainjobs")
     return dsl.ContainerSpec(
         image=IMAGE,
         command=["python", "-m", "components.cluster.trainjob"],
-        args=["--section", cfg, *paths, "--model", model.path, *job, "--task-config", task_config, *CONTEXT],
+        args=["--section", cfg, *paths, "--model", model.path, *job, *shared, *CONTEXT],
     )
 
 
@@ -213,5 +214,4 @@ def report(
 
 @dsl.container_component
 def notify(status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
-    arguments = ["--status", status, "--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER]
-    return dsl.ContainerSpec(image=IMAGE, command=["python", "-m", "components.cluster.notify"], args=arguments)
+    return dsl.ContainerSpec(image=IMAGE, command=["python", "-m", "components.cluster.notify"], args=["--status", status])

@@ -13,11 +13,14 @@ from typing import Annotated
 import typer
 
 TIMEOUT_S = 10
+# What Kubeflow's metadata say when the exit handler runs. They still say RUNNING where no launcher had the last word,
+# as all tasks came from the cache or a pod was killed.
+ENDED = {"COMPLETE": "SUCCEEDED", "SUCCEEDED": "SUCCEEDED", "FAILED": "FAILED"}
 
 
 def notify(
     status: Annotated[str, typer.Option(metavar="JSON", help="Kubeflow's final status of the run.")],
-    run: Annotated[str, typer.Option(help="Id of the run.")] = "",
+    run: Annotated[str, typer.Option(envvar="EMD_PIPELINE_RUN", help="Id of the run.")] = "",
 ) -> None:
     """Send one sentence about the end of a run."""
     sentence = as_sentence(json.loads(status), run)
@@ -33,11 +36,12 @@ def notify(
 
 def as_sentence(status: dict[str, object], run: str) -> str:
     """Kubeflow's PipelineTaskFinalStatus in words."""
-    name = status.get("pipelineJobResourceName") or run
+    names = [str(name) for name in (status.get("pipelineJobResourceName"), run) if name]
     error = status.get("error") or {}
     message = str(error.get("message", "")) if isinstance(error, dict) else str(error)
     ending = f" ({message})" if message else ""
-    return f"EMD pipeline {name} ended: {status.get('state', 'unknown')}{ending}"
+    end = f": {ENDED[state]}" if (state := str(status.get("state"))) in ENDED else ", its page shows how"
+    return f"EMD pipeline {', run '.join(names)} ended{end}{ending}"
 
 
 if __name__ == "__main__":

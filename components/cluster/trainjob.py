@@ -2,8 +2,9 @@
 
 The launcher is a task of the pipeline. Its inputs are files of its own pod, so it copies them to the shared volume;
 the job's pods mount that volume as the launcher does (Kubeflow hands over volumes, resources, node selector,
-tolerations and environment as the task's configuration). It waits, shows the log of the first node, brings the model
-back, and deletes the job whatever happens. Trainer 2.2 or newer (its API of runtime patches).
+tolerations and environment as the task's configuration, within the executor input; no memory volumes: /dev/shm is
+added here). It waits, shows the log of the first node, brings the model back, and deletes the job whatever happens.
+Trainer 2.2 or newer (its API of runtime patches).
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from components.__main__ import exit_on_user_error
+from components.__main__ import Run, exit_on_user_error
 from components.cluster.kubeflow import write_outputs
 from emd_core.errors import Preempted, UserError
 from emd_core.storage.atomic import atomic_dir
@@ -26,6 +27,7 @@ from emd_core.storage.atomic import atomic_dir
 API = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "plural": "trainjobs"}
 RUNTIME = "torch-distributed"  # the ClusterTrainingRuntime that Trainer brings along
 NODE = "node"  # its replicated job, and the container in it
+SHM = {"name": "dshm", "mountPath": "/dev/shm"}  # where PyTorch's workers share memory
 TAIL = 20  # lines of the log that a failure repeats
 POLL_S = 10.0
 
@@ -45,12 +47,13 @@ def trainjob(
     image: Annotated[str, typer.Option(help="The project's image.")],
     nodes: Annotated[int, typer.Option(min=1, help="Pods.")],
     processes: Annotated[int, typer.Option(min=1, help="Processes per pod, one per GPU.")],
-    task_config: Annotated[str, typer.Option(metavar="JSON", help="What Kubeflow hands over of the task.")],
-    pipeline_run: Annotated[str, typer.Option(help="Id of the run; names the job.")],
-    kubeflow: Annotated[str, typer.Option(metavar="JSON", help="Kubeflow's executor input.")] = "",
+    shm: Annotated[str, typer.Option(help="Size of /dev/shm on each node.")],
+    kubeflow: Annotated[str, typer.Option(metavar="JSON", help="Kubeflow's executor input.")],
+    pipeline_run: Run,
 ) -> None:
     """Train the two-stream network on several nodes by a TrainJob, and wait for it."""
     job = f"emd-{pipeline_run}"[:54].rstrip("-").lower()
+    executor_input = json.loads(kubeflow)
     folder = shared / job
     if not shared.parent.is_dir():
         raise UserError(f"{shared.parent} does not exist; mount the volume of --shared there.")
@@ -59,13 +62,13 @@ def trainjob(
     stage = ["train_emd", "--section", section, "--pipeline-run", pipeline_run]
     for port, path in {**copies, "model": folder / "model"}.items():
         stage += [f"--{port}", str(path)]
-    body = manifest(job, image, nodes, processes, stage, json.loads(task_config))
+    task = executor_input["inputs"]["parameterValues"]["task_config"]
+    body = manifest(job, image, nodes, processes, stage, shm, task)
     with terminated(), on_cluster(job, body) as (cluster, namespace):
         wait(cluster, namespace, job)
     with atomic_dir(model) as work:
         shutil.copytree(folder / "model", work, dirs_exist_ok=True)
-    if kubeflow:
-        write_outputs("train_emd", json.loads(kubeflow), {"model": model})
+    write_outputs("train_emd", executor_input, {"model": model})
     shutil.rmtree(folder)
 
 
@@ -78,9 +81,10 @@ def share(path: Path, copy: Path) -> Path:
 
 
 def manifest(
-    job: str, image: str, nodes: int, processes: int, stage: list[str], task: dict[str, Any]
+    job: str, image: str, nodes: int, processes: int, stage: list[str], shm: str, task: dict[str, Any]
 ) -> dict[str, Any]:
     """The TrainJob: torchrun on each node; the task's resources, place, volumes and environment go to its pods."""
+    memory = {"name": SHM["name"], "emptyDir": {"medium": "Memory", "sizeLimit": shm}}
     # The runtime sets PET_NNODES, PET_NPROC_PER_NODE and the address of the first node, which torchrun reads.
     trainer = {
         "image": image,
@@ -88,15 +92,16 @@ def manifest(
         "numProcPerNode": processes,
         "command": ["torchrun", "-m", "components"],
         "args": stage,
-        "env": task.get("env") or [],
+        # The run's name comes with the command: the label that it is read from is on the launcher's pod alone.
+        "env": [variable for variable in task.get("env") or [] if variable["name"] != "EMD_PIPELINE_RUN"],
         "resourcesPerNode": task.get("resources") or {},
     }
     pod = {
         "nodeSelector": task.get("nodeSelector") or {},
         "tolerations": task.get("tolerations") or [],
         "affinity": task.get("affinity") or {},
-        "volumes": task.get("volumes") or [],
-        "containers": [{"name": NODE, "volumeMounts": task.get("volumeMounts") or []}],
+        "volumes": [*(task.get("volumes") or []), memory],
+        "containers": [{"name": NODE, "volumeMounts": [*(task.get("volumeMounts") or []), SHM]}],
     }
     replicated = {"name": NODE, "template": {"spec": {"template": {"spec": {k: v for k, v in pod.items() if v}}}}}
     patch = {"manager": "emd/launcher", "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [replicated]}}}}

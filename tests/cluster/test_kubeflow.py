@@ -1,6 +1,7 @@
 """What Kubeflow gets from the stages: views of their outputs, and the end of the run."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from components.gate import gate
 from components.report import Report, report, worst_videos
 from emd_core.errors import UserError
 from emd_core.evaluation.gating import Gate
+from tests.house.contract import ROOT
 
 SLICE = {"frame_accuracy": 0.75, "frame_auc": 0.875, "miou": None, "videos": 4}
 FRAMES = pd.DataFrame(
@@ -122,9 +124,36 @@ def test_merge_shards_takes_its_lists_from_the_executor_input(tmp_path: Path) ->
     given = {"inputs": {"artifacts": lists}, "outputs": {"outputFile": f"{tmp_path}/o"}}
     command = ["components", "merge_shards", "--section", "{}", "--faces", f"{tmp_path}/f", "--masks", f"{tmp_path}/m"]
     command += ["--kubeflow", json.dumps(given)]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    done = run_stage(command, EMD_PIPELINE_RUN="run-7")
     assert done.returncode == 2
     assert f"--faces_shards {tmp_path}/no-faces does not exist" in done.stderr
+
+
+def run_stage(command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        [sys.executable, "-m", *command], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (
+            "{{$.pipeline_job_uuid}}",
+            "EMD_PIPELINE_RUN (--pipeline-run) is '{{$.pipeline_job_uuid}}', which Kubeflow did",
+        ),
+        ("", "EMD_PIPELINE_RUN is empty in a Kubeflow task; compile the pipeline again"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["merge_shards", "gate"])
+def test_a_run_without_a_name_of_its_own_is_refused(stage: str, run: str, said: str, tmp_path: Path) -> None:
+    ports = {"merge_shards": ("faces", "masks"), "gate": ("evaluation", "decision")}[stage]
+    paths = [word for port in ports for word in (f"--{port}", str(tmp_path / port))]
+    done = run_stage(["components", stage, *paths, "--kubeflow", "{}"], EMD_PIPELINE_RUN=run)
+    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {said}")
 
 
 @pytest.fixture
@@ -169,6 +198,18 @@ def test_without_a_webhook_nothing_is_sent_and_a_dead_one_fails_no_run(
     assert said.out == "EMD pipeline 7 ended: SUCCEEDED\n" * 2
     assert said.err.startswith("warning: the webhook was not reached") and "secret-path" not in said.err
     assert as_sentence({"state": "FAILED", "error": None}, "7") == "EMD pipeline 7 ended: FAILED"
+
+
+def test_the_end_is_told_in_words_and_only_where_it_is_known() -> None:
+    """As a real Kubeflow told it: to the container, and its run when everything had come from the cache."""
+    (container,) = [
+        c for c in json.loads((ROOT / "tests/fakes/kubeflow/containers.json").read_text()) if c["stage"] == "notify"
+    ]
+    status = container["given"]["status"]
+    assert status["state"] == "COMPLETE"
+    assert as_sentence(status, "d14617fe") == "EMD pipeline emd-xssds, run d14617fe ended: SUCCEEDED"
+    cached = status | {"state": "RUNNING"}
+    assert as_sentence(cached, "d14617fe") == "EMD pipeline emd-xssds, run d14617fe ended, its page shows how"
 
 
 def test_report_needs_a_decision(evaluation: Path, tmp_path: Path) -> None:

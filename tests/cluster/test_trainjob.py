@@ -19,7 +19,10 @@ TASK = {
     "resources": {"limits": {"nvidia.com/gpu": "4", "memory": "64Gi"}, "requests": {"cpu": "8"}},
     "nodeSelector": {"emd/pool": "gpu"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-    "env": [{"name": "EMD_CHECKPOINTS", "value": "/data/checkpoints"}],
+    "env": [
+        {"name": "EMD_CHECKPOINTS", "value": "/data/checkpoints"},
+        {"name": "EMD_PIPELINE_RUN", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['pipeline/runid']"}}},
+    ],
     "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "emd-data"}}],
     "volumeMounts": [{"name": "data", "mountPath": "/data"}],
 }
@@ -118,16 +121,25 @@ def launch(cluster: FakeCluster, tmp_path: Path) -> Any:
     paths = [f"--{port}={tmp_path}/{port}" for port in ("faces", "masks", "fer", "report", "model")]
     given = {"outputs": {"outputFile": f"{tmp_path}/outputs.json", "artifacts": {}}}
     given["outputs"]["artifacts"] = {"metrics": {"artifacts": [{"uri": f"{tmp_path}/metrics"}]}}
-    job = ["--nodes=2", "--processes=4", "--image=emd:abc", f"--task-config={json.dumps(TASK)}", "--section={}"]
-    job += ["--pipeline-run=Run-7", f"--kubeflow={json.dumps(given)}"]
-    script = "import sys; from components.cluster import trainjob; trainjob.POLL_S = 0.05; "
-    script += "trainjob.wait.__defaults__ = (0.05,); "
+    given["inputs"] = {"parameterValues": {"task_config": TASK}}
+    job = [
+        "--nodes=2",
+        "--processes=4",
+        "--image=emd:abc",
+        "--shm=8Gi",
+        "--section={}",
+        f"--kubeflow={json.dumps(given)}",
+    ]
+    script = (
+        "import sys; from components.cluster import trainjob; trainjob.POLL_S = 0.05; "
+        "trainjob.wait.__defaults__ = (0.05,); "
+    )
     script += "from components.__main__ import exit_on_user_error; exit_on_user_error(trainjob.main)"
 
-    def start(shared: Path = tmp_path / "volume") -> "subprocess.Popen[str]":
+    def start(shared: Path = tmp_path / "volume", run: str = "Run-7") -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-c", script, *paths, *job, f"--shared={shared}"],
-            env={**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")},
+            env={**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig"), "EMD_PIPELINE_RUN": run},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -144,15 +156,20 @@ def test_the_model_comes_back_and_nothing_stays_behind(launch: Any, cluster: Fak
     trainer = body["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"], trainer["image"]) == (2, 4, "emd:abc")
     assert trainer["command"] == ["torchrun", "-m", "components"] and trainer["args"][0] == "train_emd"
-    assert (trainer["resourcesPerNode"], trainer["env"]) == (TASK["resources"], TASK["env"])
+    assert trainer["resourcesPerNode"] == TASK["resources"]
+    assert trainer["env"] == TASK["env"][:1], "the label that names the run is on the launcher's pod alone"
+    assert trainer["args"][trainer["args"].index("--pipeline-run") + 1] == "Run-7"
     assert f"{tmp_path}/volume/emd-run-7/faces" in trainer["args"]
     (patch,) = body["spec"]["runtimePatches"]
     (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     pod = replicated["template"]["spec"]["template"]["spec"]
-    assert {key: pod[key] for key in ("nodeSelector", "tolerations", "volumes")} == {
-        key: TASK[key] for key in ("nodeSelector", "tolerations", "volumes")
+    assert {key: pod[key] for key in ("nodeSelector", "tolerations")} == {
+        key: TASK[key] for key in ("nodeSelector", "tolerations")
     }
-    assert pod["containers"] == [{"name": "node", "volumeMounts": TASK["volumeMounts"]}]
+    memory = {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+    assert pod["volumes"] == [*TASK["volumes"], memory], "Kubeflow hands over claims, no memory"
+    mounts = [*TASK["volumeMounts"], {"name": "dshm", "mountPath": "/dev/shm"}]
+    assert pod["containers"] == [{"name": "node", "volumeMounts": mounts}]
     assert (tmp_path / "model/model.safetensors").read_text() == "weights"
     assert json.loads((tmp_path / "metrics").read_text()) == {"best/val_accuracy": 0.75}
     assert re.findall(r"^epoch \d+$", out, re.M) == [f"epoch {n}" for n in range(1, cluster.looks + 1)]
@@ -212,6 +229,13 @@ def test_what_the_cluster_refuses_is_one_sentence(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and said in err and "Traceback" not in err
     assert cluster.deleted == []
+
+
+def test_a_job_is_not_named_by_what_all_runs_share(launch: Any, cluster: FakeCluster) -> None:
+    process = launch(run="{{$.pipeline_job_uuid}}")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "which Kubeflow did not resolve" in err and "Traceback" not in err
+    assert cluster.made == []
 
 
 def test_without_the_volume_nothing_is_started(launch: Any, cluster: FakeCluster, tmp_path: Path) -> None:

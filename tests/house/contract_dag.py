@@ -120,9 +120,9 @@ def _container(name: str, container: Mapping[str, Any], stage: Callable[..., Non
             continue  # the executor input carries lists; optional ports are left out
         place = given.pop(port, "")
         own = f"{{{{$.{direction}puts.artifacts['{port}'].path}}}}"
-        if place != own and not ("/data/" in place and place.endswith(f'"/{port}"]}}')):
+        if place != own and place != f"/data/{{{{$.inputs.parameters['revision']}}}}/{port}":
             found.append(f"DAG: {name} has --{port} {place or 'not at all'}, not {own}")
-    known = {"section", "set", "pipeline-run", "kubeflow"}
+    known = {"section", "set", "kubeflow"}
     return found + [f"DAG: --{option} is no port of {name}" for option in sorted(set(given) - known)]
 
 

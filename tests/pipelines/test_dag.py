@@ -19,6 +19,7 @@ from pipelines.cluster import read_cluster
 from pipelines.compile import compile
 from tests.house.contract import ROOT
 from tests.house.contract_dag import dag_disagreements, read_tasks
+from tests.pipelines.test_placeholders import unseen
 
 PROFILES = [p for p in sorted((ROOT / "params").glob("ffpp*.yaml")) if not p.stem.endswith("-experiments")]
 CLUSTER = ROOT / "pipelines/cluster.yaml"
@@ -55,6 +56,7 @@ def test_every_profile_compiles_with_its_values_as_defaults(profile: Path, tmp_p
     for stage, values in read_params(profile).items():
         if stage != "make_sample":  # a cluster trains on real data
             assert json.loads(given[f"{stage}_cfg"]["defaultValue"]) == values
+    assert unseen(tmp_path / "pipeline.yaml") == []
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda p: p.name)
