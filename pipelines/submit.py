@@ -9,10 +9,8 @@ import typer
 from emd_core.errors import UserError
 from pipelines.server import options
 from pipelines.server.client import Server, ServerError, reference
-from pipelines.status import failures, tasks
+from pipelines.status import ENDED, failures, stages, stopped
 
-# kfp's wait_for_run_completion knows no CANCELED and would wait for ever.
-ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 PATIENCE = 5  # failed looks in a row: a run of days outlives a restart of the server
 
 
@@ -29,7 +27,7 @@ def submit(
     run_name: Annotated[str, typer.Option(help="Default: pipeline and version.")] = "",
     cache: options.Cache = True,
     service_account: options.ServiceAccount = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Print the tasks' states; exit 1 unless it succeeds.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Print the stages' states; exit 1 unless it succeeds.")] = False,
     poll: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.01)] = 10.0,
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most; the run itself goes on.")] = float("inf"),
     endpoint: options.Endpoint = "",
@@ -53,15 +51,15 @@ def submit(
 
 
 def _wait(server: Server, run_id: str, poll: float, timeout: float) -> None:
-    """Print each task's state as it changes; typer.Exit(1) unless the run succeeds, UserError when time is up."""
+    """Print each stage's state as it changes; typer.Exit(1) unless the run succeeds, UserError when time is up."""
     deadline = time.monotonic() + timeout
-    states: dict[str, str] = {}
+    said: set[str] = set()
     while True:
         run = _look(server, run_id, poll)
-        for task in tasks(run):
-            if states.get(task.name) != task.state:
-                states[task.name] = task.state
-                print(f"{task.state:<9}  {task.name}", flush=True)
+        for line in [f"{s.state:<9}  {s.name} {s.shards}".rstrip() for s in stages(run)] + [stopped(run)]:
+            if line and line not in said:
+                said.add(line)
+                print(line, flush=True)
         if run.state in ENDED:
             break
         if time.monotonic() > deadline:

@@ -214,4 +214,6 @@ def report(
 
 @dsl.container_component
 def notify(status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
-    return dsl.ContainerSpec(image=IMAGE, command=["python", "-m", "components.cluster.notify"], args=["--status", status])
+    return dsl.ContainerSpec(
+        image=IMAGE, command=["python", "-m", "components.cluster.notify"], args=["--status", status]
+    )

@@ -1,6 +1,7 @@
 """A small Kubeflow Pipelines server: the part of /apis/v2beta1 that the commands use, in memory, on a free port.
 
-Bodies and errors have the shape of the real server's (2.17). Packages and parameters are checked as it checks them.
+Bodies and errors have the shape of the real server's (2.17.0); `recorded` gives runs as one told them. Packages and
+parameters are checked as it checks them.
 """
 
 import email
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -32,7 +34,33 @@ class Refusal(Exception):
 
 
 def refuse(status: int, message: str, code: int = 3) -> Refusal:
-    return Refusal(status, {"error": message, "code": code, "message": message, "details": []})
+    details = [{"@type": "type.googleapis.com/google.rpc.Status", "code": code, "message": message}]
+    return Refusal(status, {"code": code, "message": message, "details": details})
+
+
+def node(run_id: str, index: int, name: str, state: str, start: str, end: str, children: list[str]) -> dict[str, Any]:
+    """A row of a run's task details; "-" stands for what the server leaves out, which is never the row's message."""
+    row: dict[str, Any] = {"run_id": run_id, "task_id": f"{index:03}", "create_time": start, "start_time": start}
+    row |= {"end_time": NEVER if end == "-" else end}
+    if name == "-":  # the server's own row, of what a task leaves in the cache
+        return row | {"execution_id": str(index)}
+    row |= {"display_name": name} | ({} if state == "-" else {"state": state})
+    return row | ({"child_tasks": [{"pod_name": child} for child in children]} if children else {})
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """A run as a real server told it; tests/fakes/kubeflow/<name>.txt: the run, then a line for each row of its details."""
+    head, *lines = (Path(__file__).parent / f"kubeflow/{name}.txt").read_text().splitlines()
+    state, run_id, created, finished, workflow, display_name = head.split(maxsplit=5)
+    day = created[:11]
+    rows = []
+    for index, line in enumerate(lines):
+        start, end, of_row, children, row_name = line.split(maxsplit=4)
+        pods = [f"{workflow}-{index}{child}" for child in range(int(children))]
+        end = end if end == "-" else f"{day}{end}Z"
+        rows.append(node(run_id, index, row_name, of_row, f"{day}{start}Z", end, pods))
+    run = {"run_id": run_id, "display_name": display_name, "state": state, "run_details": {"task_details": rows}}
+    return run | {"created_at": created, "scheduled_at": created, "finished_at": finished}
 
 
 class FakeKfp:
@@ -148,27 +176,23 @@ class FakeKfp:
         """The run, one step on, with the nodes that Argo puts around each task."""
         if run_id not in self.runs:
             raise refuse(404, f"Failed to get a run: ResourceNotFoundError: Run {run_id} not found", 5)
+        if "run_details" in self.runs[run_id]:  # recorded
+            return self.runs[run_id]
         state, states = self.progress.pop(0) if len(self.progress) > 1 else self.progress[0]
-        workflow = "emd-x7k2p"
-        nodes = [(workflow, "RUNNING"), ("root", "RUNNING"), ("root-driver", "SUCCEEDED")]
+        self.runs[run_id]["state"] = state
+        root = state if state in ("SUCCEEDED", "FAILED") else "RUNNING"
+        nodes = [("emd-x7k2p", root), ("root", root), ("root-driver", "SUCCEEDED")]
         for name, of_task in states.items():
             machinery = [] if name.endswith("-driver") else [(f"{name}-driver", "SUCCEEDED"), ("executor", of_task)]
             nodes += [(name, of_task), *machinery]
-        details = [self.node(i, name, of_node, workflow) for i, (name, of_node) in enumerate(nodes)]
-        self.runs[run_id]["state"] = state
+        details = []
+        for name, of_node in nodes:  # each is an attempt too, as the server's templates retry by default
+            for attempt in ("", "(0)"):
+                index, ended = len(details), of_node in ("SUCCEEDED", "FAILED")
+                times = [f"2025-11-24T08:00:{index:02}Z", f"2025-11-24T08:01:{index:02}Z" if ended else "-"]
+                details.append(node(run_id, index, name + attempt, of_node, *times, [f"emd-x7k2p-{index}"]))
+        details.append(node(run_id, len(details), "-", "-", "2025-11-24T08:00:00Z", "2025-11-24T08:00:01Z", []))
         return self.runs[run_id] | {"finished_at": "1970-01-01T00:00:00Z", "run_details": {"task_details": details}}
-
-    def node(self, index: int, name: str, state: str, workflow: str) -> dict[str, Any]:
-        ended = state in ("SUCCEEDED", "FAILED")
-        return {
-            "task_id": f"{index:03}",
-            "display_name": name,
-            "create_time": "2025-11-24T08:00:00Z",
-            "start_time": NEVER if state == "PENDING" else f"2025-11-24T08:00:{index:02}Z",
-            "end_time": f"2025-11-24T08:01:{index:02}Z" if ended else NEVER,
-            "state": state,
-            "child_tasks": [{"pod_name": f"{workflow}-{index}"}],
-        } | ({"error": {"code": 2, "message": f"{name} exited with 1"}} if state == "FAILED" else {})
 
 
 @contextmanager
