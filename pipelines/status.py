@@ -48,7 +48,8 @@ def status(
         return
     run = server.run(run_id)
     Console(width=max(120, Console().width)).print(_table(run))
-    if said := stopped(run) or (f"Last change at {_clock(last)}." if (last := _last(run)) else ""):
+    changed = _last(run)
+    if said := stopped(run) or (f"Last change at {_clock(changed)}." if changed else ""):
         print(said)
     print(server.run_url(run_id))
 

@@ -49,7 +49,7 @@ def node(run_id: str, index: int, name: str, state: str, start: str, end: str, c
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """A run as a real server told it; tests/fakes/kubeflow/<name>.txt: the run, then a line for each row of its details."""
+    """A run as a real server told it; kubeflow/<name>.txt: the run, then a line for each row of its details."""
     head, *lines = (Path(__file__).parent / f"kubeflow/{name}.txt").read_text().splitlines()
     state, run_id, created, finished, workflow, display_name = head.split(maxsplit=5)
     day = created[:11]

@@ -6,18 +6,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from kfp import compiler, dsl
 
 from emd_core.errors import UserError
 from pipelines.schedule import schedule
 from pipelines.server import client
-from pipelines.status import status
-from pipelines.submit import submit
-from tests.fakes.fake_kfp import FakeKfp, Refusal, refuse, serve
+from pipelines.status import status, stopped
+from pipelines.submit import _wait, submit
+from tests.fakes.fake_kfp import FakeKfp, Refusal, recorded, refuse, serve
 from tests.house.contract import ROOT
 
 
@@ -145,9 +147,9 @@ def test_waiting_for_a_run_that_does_not_succeed_exits_1(fake: FakeKfp, package:
     arguments = ["submit", f"--package={package}", "--parameter=cfg={}", "--wait", "--poll=0.01"]
     result = command(fake.url, *arguments)
     assert result.returncode == 1
-    named = "train (train exited with 1), " if state == "FAILED" else ""
+    named = "train, " if state == "FAILED" else ""
     (last,) = result.stderr.splitlines()
-    assert f"ended {state}; failed: {named}promote-driver (promote-driver exited with 1); see http" in last
+    assert f"ended {state}; failed: {named}promote-driver; see http" in last
 
 
 def test_waiting_ends_when_time_is_up_or_the_server_stays_away(fake: FakeKfp, package: Path) -> None:
@@ -266,11 +268,88 @@ def test_status_shows_the_last_runs_and_a_runs_tasks(
     fake.progress = [("RUNNING", {"ingest": "SUCCEEDED", "crop": "RUNNING"})]
     status(run_id, endpoint=fake.url)
     table = capsys.readouterr().out
-    assert re.search(r"ingest +│ SUCCEEDED +│ +60 s", table)
-    assert re.search(r"crop +│ RUNNING +│ +│", table)
+    assert re.search(r"ingest +│ SUCCEEDED +│ +│ +0:01:00", table)
+    assert re.search(r"crop +│ RUNNING +│ +│ +│", table)
     assert not re.search(r"driver|executor|root|emd-x7k2p", table)
     with pytest.raises(UserError, match="has no run nowhere; `python -m pipelines status` lists the last ones"):
         status("nowhere", endpoint=fake.url)
+
+
+UP_TO_CROPS = {"fetch-data": "SUCCEEDED", "ingest": "SUCCEEDED", "train-fer": "SUCCEEDED"}
+DATA = UP_TO_CROPS | {
+    "extract-frames": "SUCCEEDED 3/3",
+    "crop-faces": "SUCCEEDED 3/3",
+    "generate-masks": "SUCCEEDED 3/3",
+    "merge-shards": "SUCCEEDED",
+    "validate-data": "SUCCEEDED",
+}
+CACHED = {name: state.replace("SUCCEEDED", "CACHED") for name, state in DATA.items()} | {"fetch-data": "SUCCEEDED"}
+LOOP = {"extract-frames": "CACHED 3/3", "crop-faces": "RUNNING 2/3", "generate-masks": "RUNNING 2/3"}
+BEHIND = {"train-emd": "CACHED", "evaluate": "CACHED", "gate": "SUCCEEDED", "report": "SUCCEEDED"}
+NOTIFIED = {"notify": "SUCCEEDED"}
+DELETED = {"ingest": "CACHED", "train-fer": "CACHED", "extract-frames": "CACHED 3/3", "train-emd": "FAILED"}
+# What a person reads of each run that a real server told: its stages, and since when the details are old.
+RECORDED: dict[str, tuple[dict[str, str], str]] = {
+    "running": (UP_TO_CROPS | {"ingest": "CACHED", "train-fer": "CACHED"} | LOOP, ""),
+    "succeeded-promoted": (DATA | {"train-emd": "UNKNOWN"}, "14:15:47"),
+    "succeeded-refused-cached": (CACHED | BEHIND | NOTIFIED, ""),
+    "failed-first-task": ({"fetch-data": "FAILED"} | NOTIFIED, ""),
+    "failed-in-the-loop": (
+        UP_TO_CROPS | {"extract-frames": "SUCCEEDED 3/3", "crop-faces": "FAILED 0/3"} | NOTIFIED,
+        "",
+    ),
+    "failed-pod-deleted": (DATA | DELETED | NOTIFIED, ""),
+    "succeeded-details-stale": (DATA, "14:58:26"),
+}
+FAILED = {"failed-first-task": "fetch-data", "failed-in-the-loop": "crop-faces (0/3 shards)"}
+FAILED |= {"failed-pod-deleted": "train-emd"}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_real_servers_run_reads_as_a_person_counts(
+    fake: FakeKfp, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = recorded(name)
+    fake.runs[told["run_id"]] = told
+    status(told["run_id"], endpoint=fake.url)
+    said = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
+    shown, since = RECORDED[name]
+    assert {stage: f"{state} {shards}".rstrip() for stage, state, shards, _ in rows} == shown
+    assert [state in ("CACHED", "RUNNING", "UNKNOWN") for _, state, _, _ in rows] == [not t for *_, t in rows]
+    assert (f"details stopped at 2026-11-28 {since} UTC" in said) if since else ("details stopped" not in said)
+    assert ("Last change at 2026-11-28 " in said) != bool(since)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_waiting_for_a_real_servers_run(fake: FakeKfp, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = recorded(name)
+    fake.runs[told["run_id"]] = told
+    server, run_id = client.Server(fake.url), told["run_id"]
+    if name == "running":
+        with pytest.raises(UserError, match=f"run {run_id} is still RUNNING after 0 s; it goes on"):
+            _wait(server, run_id, 0.01, 0)
+    elif name in FAILED:
+        with pytest.raises(typer.Exit):
+            _wait(server, run_id, 0.01, 0)
+    else:
+        _wait(server, run_id, 0.01, 0)
+    said = capsys.readouterr()
+    shown, since = RECORDED[name]
+    lines = {f"{state.split()[0]:<9}  {stage} {''.join(state.split()[1:])}".rstrip() for stage, state in shown.items()}
+    assert lines <= set(said.out.splitlines()) and ("details stopped at" in said.out) == bool(since)
+    assert (f"failed: {FAILED[name]}; see http" in said.err) if name in FAILED else (said.err == "")
+
+
+def test_a_run_that_goes_on_while_its_details_stand_still(fake: FakeKfp) -> None:
+    """The metadata of tasks that ended since give it away, once the server had a minute to tell."""
+    told = recorded("succeeded-promoted") | {"state": "RUNNING"}
+    fake.runs[told["run_id"]] = told
+    assert "stopped at 2026-11-28 14:15:47 UTC" in stopped(client.Server(fake.url).run(told["run_id"]))
+    rows = told["run_details"]["task_details"]
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rows[-2:] = [rows[-1] | {"start_time": now, "end_time": now}]
+    assert stopped(client.Server(fake.url).run(told["run_id"])) == ""
 
 
 def command(endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
