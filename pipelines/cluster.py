@@ -43,12 +43,6 @@ class Secret(Config):
     keys: list[str] = Field(min_length=1)
 
 
-class Backoff(Config):
-    first_s: int = Field(ge=0)
-    factor: float = Field(ge=1)
-    longest_s: int = Field(ge=0)
-
-
 class Cluster(Config):
     """The file as a whole."""
 
@@ -59,7 +53,7 @@ class Cluster(Config):
     nodes: int = Field(ge=1)
     claim: str
     secrets: dict[str, Secret]
-    backoff: Backoff
+    retry_wait_s: int = Field(ge=0, description="Between two attempts of a task.")
     timeout_h: dict[str, float]
     deadline_h: float = Field(gt=0)
     keep_finished_h: float = Field(gt=0)
@@ -110,8 +104,9 @@ def place(task: dsl.PipelineTask, stage: str, cluster: Cluster, chosen: Mapping[
     if pool.shm:
         kubernetes.empty_dir_mount(task, volume_name="dshm", mount_path=SHM, medium="Memory", size_limit=pool.shm)
     if pool.retries:
-        backoff = cluster.backoff
-        task.set_retry(pool.retries, f"{backoff.first_s}s", backoff.factor, f"{backoff.longest_s}s")
+        # A factor above 1 would make the waits grow without bound. The last value is no wait: it is the time since the
+        # first attempt after which none is made any more, and the deadline of the pods that are.
+        task.set_retry(pool.retries, f"{cluster.retry_wait_s}s", 1, f"{round(cluster.deadline_h * HOUR)}s")
     kubernetes.set_timeout(task, round(cluster.timeout_h.get(stage, cluster.timeout_h["other"]) * HOUR))
     return task
 

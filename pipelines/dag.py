@@ -25,8 +25,11 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
     defaults = {stage: json.dumps(values) for stage, values in params.items()}
     pools = pool_parameters(cluster)
     shards_default = [f"{k}/{cluster.shards}" for k in range(1, cluster.shards + 1)]
+    keep = round(cluster.keep_finished_h * HOUR)
     config = dsl.PipelineConfig(
-        ttl_seconds_after_finished=round(cluster.keep_finished_h * HOUR),
+        ttl_seconds_after_finished=keep,
+        ttl_seconds_after_success=keep,  # Argo prefers these two; KFP 2.17's own Argo sets them to an hour by default
+        ttl_seconds_after_failure=keep,
         active_deadline_seconds=round(cluster.deadline_h * HOUR),
     )
 

@@ -26,6 +26,21 @@ def validate(package: Annotated[Path, typer.Argument(help="Compiled package (YAM
         f"{len(spec.root.input_definitions.parameters)} parameters and the image {image_of(spec)}; "
         "specs, references and image are valid"
     )
+    print(_retries(spec))
+
+
+def _retries(spec: Any) -> str:
+    """What the package asks for, and who decides: it has no word for what is worth another attempt."""
+    dags = [component.dag for component in [spec.root, *spec.components.values()]]
+    policies = [task.retry_policy for dag in dags for task in dag.tasks.values() if task.retry_policy.max_retry_count]
+    if not policies:
+        return "no task is tried again"
+    most = max(policies, key=lambda policy: policy.max_retry_count)
+    return (
+        f"a task is tried again up to {most.max_retry_count} times, {most.backoff_duration.seconds} s apart; servers "
+        "of 2.17 do so for pods that were lost, not for ones that exit with an error, unless their Argo is told "
+        "`retryPolicy: Always` (docs/kubeflow.md, Retries)"
+    )
 
 
 def check(package: Path) -> Any:

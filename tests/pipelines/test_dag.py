@@ -17,6 +17,7 @@ from emd_core.config import read_params
 from emd_core.errors import UserError
 from pipelines.cluster import read_cluster
 from pipelines.compile import compile
+from pipelines.status import SHARDED
 from tests.house.contract import ROOT
 from tests.house.contract_dag import dag_disagreements, read_tasks
 from tests.pipelines.test_placeholders import unseen
@@ -199,18 +200,40 @@ def test_every_task_runs_the_one_image_with_a_time_limit_and_retries(package: tu
     flat = read_tasks(spec)
     assert {e["container"]["image"] for e in flat.executors.values()} == {IMAGE}
     for stage, task in flat.tasks.items():
-        assert task["retryPolicy"]["maxRetryCount"] == 2 and task["retryPolicy"]["backoffDuration"] == "60s"
+        assert task["retryPolicy"]["maxRetryCount"] == 2
         hours = {"train_emd": 168, "train_fer": 72}.get(stage, 24)
         assert int(kubernetes[stage]["activeDeadlineSeconds"]) == hours * 3600
     cached = {stage for stage, task in flat.tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached == set(STAGES) - {"make_sample", "fetch_data", "promote", "report"}
 
 
+@pytest.mark.parametrize("pool", [[], ["gpu=gpu-spot"]])
+def test_waits_are_what_the_cluster_file_says_and_an_attempt_of_days_can_be_retried(
+    tmp_path: Path, pool: list[str]
+) -> None:
+    """Argo waits backoffDuration * backoffFactor ** n and reads the factor as a whole number; backoffMaxDuration counts
+    from the first attempt."""
+    spec, kubernetes = compiled(tmp_path, pool=pool)
+    for stage, task in read_tasks(spec).tasks.items():
+        policy = task["retryPolicy"]
+        factor, retries = policy["backoffFactor"], policy["maxRetryCount"]
+        assert factor == int(factor)
+        waits = [int(policy["backoffDuration"].removesuffix("s")) * factor**n for n in range(retries)]
+        assert waits == [300] * retries, stage
+        window = int(policy["backoffMaxDuration"].removesuffix("s"))
+        assert window == 336 * 3600 > int(kubernetes[stage]["activeDeadlineSeconds"]) + sum(waits)
+
+
+def test_status_knows_which_stages_are_in_the_loop(package: tuple[Any, Any]) -> None:
+    assert set(package[0]["components"]["comp-for-loop-2"]["dag"]["tasks"]) == set(SHARDED)
+
+
 def test_a_run_has_a_deadline_and_its_pods_do_not_stay_for_ever(tmp_path: Path) -> None:
     compiled(tmp_path)
     _, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
     config = platform["platforms"]["kubernetes"]["pipelineConfig"]
-    assert config == {"activeDeadlineSeconds": 336 * 3600, "resourceTtlOnCompletion": 168 * 3600}
+    kept = ("resourceTtlOnCompletion", "resourceTtlOnSuccess", "resourceTtlOnFailure")
+    assert config == {"activeDeadlineSeconds": 336 * 3600, **dict.fromkeys(kept, 168 * 3600)}
 
 
 def test_the_volume_is_mounted_where_data_or_checkpoints_are(package: tuple[Any, Any]) -> None:

@@ -58,7 +58,17 @@ def test_both_documents_are_accepted_and_described(
     package.write_text(yaml.safe_dump_all(documents))
     validate(package)
     said = f"{package}: pipeline emd has 3 executors, 1 parameters and the image {DIGEST}; "
-    assert capsys.readouterr().out.startswith(said)
+    said_first, said_then = capsys.readouterr().out.splitlines()
+    assert said_first.startswith(said) and said_then == "no task is tried again"
+
+
+def test_what_a_server_makes_of_the_retries_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compile(
+        image="emd:14d27ac", params=ROOT / "params/ffpp.yaml", out=tmp_path / "pipeline.yaml", pool=["gpu=gpu-spot"]
+    )
+    validate(tmp_path / "pipeline.yaml")
+    said = "a task is tried again up to 20 times, 300 s apart; servers of 2.17 do so for pods that were lost, not for"
+    assert said in capsys.readouterr().out
 
 
 def executor(documents: Documents, name: str) -> Any:
