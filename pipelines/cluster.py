@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from kfp import dsl, kubernetes
 from pydantic import Field, model_validator
 
+from components import STAGES
 from emd_core.config import Config, section
 from emd_core.errors import UserError
 
@@ -17,19 +18,25 @@ HOUR = 3600  # s
 RESOURCES = ("cpu_request", "cpu_limit", "memory_request", "memory_limit")
 
 
+# As Kubernetes writes them.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[KMGTPE]i|[MGTPE])?$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
 class Pool(Config):
     """A kind of node and what a task takes of it."""
 
     node_selector: dict[str, str]
     tolerations: list[dict[str, str]]
-    cpu_request: str
-    cpu_limit: str
-    memory_request: str
-    memory_limit: str
+    cpu_request: Quantity
+    cpu_limit: Quantity
+    memory_request: Quantity
+    memory_limit: Quantity
     retries: int = Field(ge=0, description="Attempts after the first.")
     accelerator: str = Field("", description="Resource name, such as nvidia.com/gpu.")
     count: int = Field(0, ge=0, description="Accelerators per pod.")
-    shm: str = Field("", description="Size of /dev/shm, held in memory.")
+    shm: Quantity | Literal[""] = Field("", description="Size of /dev/shm, held in memory.")
 
     @model_validator(mode="after")
     def _accelerator_and_count(self) -> "Pool":
@@ -39,8 +46,14 @@ class Pool(Config):
 
 
 class Secret(Config):
-    name: str
-    keys: list[str] = Field(min_length=1)
+    name: Name
+    keys: list[Variable] = Field(min_length=1)
+
+
+class Secrets(Config):
+    mlflow: Secret
+    data: Secret
+    webhook: Secret
 
 
 class Cluster(Config):
@@ -51,12 +64,20 @@ class Cluster(Config):
     shards: int = Field(ge=1)
     parallel_shards: int = Field(ge=1)
     nodes: int = Field(ge=1)
-    claim: str
-    secrets: dict[str, Secret]
+    claim: Name
+    secrets: Secrets
     retry_wait_s: int = Field(ge=0, description="Between two attempts of a task.")
     timeout_h: dict[str, float]
     deadline_h: float = Field(gt=0)
     keep_finished_h: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _stages(self) -> "Cluster":
+        if unknown := {*self.on_gpu, *self.timeout_h} - {*STAGES, "other"}:
+            raise ValueError(f"on_gpu and timeout_h name no stage by '{min(unknown)}'")
+        if "other" not in self.timeout_h:
+            raise ValueError("timeout_h needs 'other', for the stages that it does not name")
+        return self
 
 
 def read_cluster(path: Path, pools: Sequence[str] = ()) -> Cluster:

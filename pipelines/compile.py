@@ -13,7 +13,7 @@ from emd_core.errors import UserError
 from pipelines.cluster import read_cluster
 from pipelines.dag import compile_pipeline
 from pipelines.server import options
-from pipelines.validate import check
+from pipelines.validate import check, require_pinned
 
 
 def compile(
@@ -27,6 +27,7 @@ def compile(
     """Compile the Kubeflow pipeline; every section is checked against its stage first."""
     if out.suffix != ".yaml":
         raise UserError(f"--out {out} must end in .yaml, as Kubeflow reads no other file.")
+    require_pinned(image, "--image")
     sections = read_params(params, set or [])
     for name in sections:
         model = inspect.signature(load_stage(name)).parameters["cfg"].annotation

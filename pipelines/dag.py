@@ -85,15 +85,15 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
             if stage in ON_VOLUME:
                 mount_volume(made, claim)
             if stage in TRACKED:
-                give_secret(made, cluster.secrets["mlflow"])
+                give_secret(made, cluster.secrets.mlflow)
                 made.set_env_variable("EMD_IMAGE", image)  # the runs say what they ran in
             return made
 
         end = task(tasks.notify)
-        give_secret(end, cluster.secrets["webhook"])
+        give_secret(end, cluster.secrets.webhook)
         with dsl.ExitHandler(end, name="run"):
             fetched = task(tasks.fetch_data, source=data_source, revision=data_revision)
-            give_secret(fetched, cluster.secrets["data"])
+            give_secret(fetched, cluster.secrets.data)
             videos = task(tasks.ingest, revision=data_revision).after(fetched).outputs["videos"]
             with dsl.ParallelFor(shards, name="shards", parallelism=cluster.parallel_shards) as shard:
                 extracted = task(tasks.extract_frames, revision=data_revision, shard=shard, videos=videos)

@@ -6,15 +6,18 @@ GIT_TOKEN and AWS_* are passed on from the environment.
 """
 
 import os
+import uuid
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from emd_core.errors import UserError
 from pipelines.cluster import MOUNT
 from pipelines.server import options
+from pipelines.server.parameters import typed_parameters
 from pipelines.validate import image_of
 
 CLUSTER = Path("pipelines/cluster-local.yaml")
@@ -33,7 +36,8 @@ def run_local(
 ) -> None:
     """Run the whole Kubeflow pipeline in containers of this machine's Docker engine, without a cluster."""
     with options.package_file(package, image, params, set, CLUSTER, None, cache) as (file, spec):
-        values = options.typed_parameters(spec, parameter)
+        values = typed_parameters(spec, parameter)
+        require_webhook(os.environ.get("EMD_WEBHOOK", ""))
         if not run(file, image_of(spec), data.resolve(), out.resolve(), values, cache):
             raise typer.Exit(1)
 
@@ -45,10 +49,11 @@ def run(package: Path, image: str, data: Path, out: Path, parameters: dict[str, 
     from kfp.local import docker_task_handler
 
     require_image(image)
+    run_id = str(uuid.uuid4())  # as on a cluster, where it comes from the pod's label
     data.mkdir(parents=True, exist_ok=True)
     runner = local.DockerRunner(
         mounts=[Mount(MOUNT, str(data), type="bind")],
-        environment={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
+        environment={k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)} | {"EMD_PIPELINE_RUN": run_id},
         network_mode="host",  # an MLflow server on this machine is reached as it is from the shell
         user=f"{os.getuid()}:{os.getgid()}",  # outputs belong to who started the run
         shm_size="1g",
@@ -64,6 +69,12 @@ def run(package: Path, image: str, data: Path, out: Path, parameters: dict[str, 
         print(error)
         return False
     return True
+
+
+def require_webhook(url: str) -> None:
+    """Refuse what cannot be reached at the end of the run; the URL is a secret, so it is not repeated."""
+    if url and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc):
+        raise UserError("EMD_WEBHOOK is no URL; write it as https://host/path, or unset it.")
 
 
 def require_image(image: str) -> None:

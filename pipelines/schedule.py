@@ -9,6 +9,7 @@ from rich.table import Table
 from emd_core.errors import UserError
 from pipelines.server import options
 from pipelines.server.client import Server, ServerError, reference
+from pipelines.server.parameters import typed_parameters
 
 
 def schedule(
@@ -38,7 +39,7 @@ def schedule(
         return _delete(server, delete) if delete else _list(server)
     expression = _seconds_first(cron)
     with options.package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
-        values = options.typed_parameters(spec, parameter)
+        values = typed_parameters(spec, parameter)
         server = Server(endpoint, namespace)
         version = server.upload(file, spec.pipeline_info.name, version_name or options.default_version_name())
     print(f"uploaded version {version.display_name} of pipeline {spec.pipeline_info.name}")

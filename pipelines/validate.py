@@ -14,6 +14,10 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from emd_core.errors import UserError
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+IMAGE = re.compile(  # [host[:port]/]path[:tag][@digest]
+    r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:(?P<tag>\w[\w.-]{0,127}))?(@sha256:(?P<digest>[0-9a-f]{64}))?"
+)
 STUB_IMAGES = "argostub/"  # kfp-kubernetes' CreatePVC and DeletePVC: never pulled
 
 
@@ -142,7 +146,13 @@ def _check_images(images: list[tuple[str, str]], package: Path) -> None:
             raise UserError(
                 f"{package}: {name} runs {image} but {images[0][0]} runs {images[0][1]}; all run the same image."
             )
-    image = images[0][1]
-    tag = image.rpartition("/")[2].partition(":")[2]
-    if not (re.search(r"@sha256:[0-9a-f]{64}$", image) or (tag not in ("", "latest") and "@" not in image)):
-        raise UserError(f"{package}: the image {image} is not pinned; name it by digest or by a git revision.")
+    require_pinned(images[0][1], str(package))
+
+
+def require_pinned(image: str, where: str) -> None:
+    """Refuse what cannot be the name of an image, or names another one tomorrow."""
+    name = IMAGE.fullmatch(image)
+    if name is None:
+        raise UserError(f"{where}: '{image}' is no image's name; write registry/name:tag or registry/name@sha256:….")
+    if not name["digest"] and name["tag"] in (None, "latest"):
+        raise UserError(f"{where}: the image {image} is not pinned; name it by digest or by a git revision.")

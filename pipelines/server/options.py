@@ -1,8 +1,6 @@
-"""Options that commands share, and what comes of them: a checked package, typed parameters, a version's name."""
+"""Options that commands share, and what comes of them: a checked package, a version's name."""
 
 import contextlib
-import difflib
-import json
 import os
 import subprocess
 import tempfile
@@ -13,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from kfp.pipeline_spec import pipeline_spec_pb2
 
 from emd_core.errors import UserError
 from pipelines.validate import check
@@ -75,45 +72,6 @@ def _without_cache(package: Path, out: Path) -> Path:
                 task["cachingOptions"] = {}
     out.write_text(yaml.safe_dump_all(documents))
     return out
-
-
-def typed_parameters(spec: Any, assignments: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE -> values of the types that the package declares; each parameter without a default must be there."""
-    declared = spec.root.input_definitions.parameters
-    values: dict[str, Any] = {}
-    for assignment in assignments or []:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--parameter {assignment} has no value; write NAME=VALUE.")
-        if name not in declared:
-            close = difflib.get_close_matches(name, declared, n=1)
-            remedy = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(sorted(declared))}."
-            raise UserError(f"--parameter {name}: the pipeline has no such parameter; {remedy}")
-        values[name] = _typed(name, text, declared[name])
-    missing = [n for n, p in declared.items() if not (p.is_optional or p.HasField("default_value") or n in values)]
-    if missing:
-        raise UserError("the pipeline needs " + " ".join(f"--parameter {name}=…" for name in sorted(missing)) + ".")
-    return values
-
-
-def _typed(name: str, text: str, declaration: Any) -> Any:
-    kind = pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Name(declaration.parameter_type)
-    if kind == "STRING":
-        return text
-    wanted: dict[str, tuple[type, ...]] = {
-        "NUMBER_INTEGER": (int,),
-        "NUMBER_DOUBLE": (int, float),
-        "BOOLEAN": (bool,),
-        "LIST": (list,),
-        "STRUCT": (dict,),
-    }
-    try:
-        value = json.loads(text.lower() if kind == "BOOLEAN" else text)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):
-        raise UserError(f"--parameter {name}={text} is not of type {kind}; write it as JSON.")
-    return value
 
 
 def default_version_name() -> str:

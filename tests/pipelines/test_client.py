@@ -15,6 +15,7 @@ import typer
 from kfp import compiler, dsl
 
 from emd_core.errors import UserError
+from pipelines.compile import compile
 from pipelines.schedule import schedule
 from pipelines.server import client
 from pipelines.status import status, stopped
@@ -180,6 +181,36 @@ def test_wrong_parameters_are_refused_before_anything_is_sent(
     with pytest.raises(UserError, match=re.escape(sentence)):
         run(fake, package, parameter=parameter)
     assert fake.requests == []
+
+
+WRONG = [
+    ("gpu_count=two", "this run: parameter.gpu_count = 'two' is refused (Input should be a valid integer"),
+    ("gpu_memory_limit=lots", "parameter.gpu_memory_limit = 'lots' is refused"),
+    ('cpu_tolerations=["spot"]', "parameter.cpu_tolerations.0 = 'spot' is refused"),
+    ("claim=Not_A_Name", "parameter.claim = 'Not_A_Name' is refused"),
+    ("shards=[1]", "parameter.shards.0 = 1 is refused (Input should be a valid string)"),
+    ('shards=["1/3", "2/3"]', "must name every shard once, in order"),
+    ("gate_cfg=not json", "parameter.gate_cfg = 'not json' is refused (Invalid JSON"),
+    ('gate_cfg={"min_video": 3}', "parameter.gate_cfg.min_video is not a known key"),
+]
+
+
+@pytest.mark.parametrize("start", [run, plan])
+def test_a_runs_parameters_are_checked_as_the_compiler_checks_them(fake: FakeKfp, tmp_path: Path, start: Any) -> None:
+    compile(image="emd:abc", params=ROOT / "params/ffpp.yaml", out=tmp_path / "pipeline.yaml")
+    for parameter, sentence in WRONG:
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            start(fake, tmp_path / "pipeline.yaml", parameter=[parameter])
+    assert fake.requests == []
+    right = [
+        "gpu_count=2",
+        'shards=["1/2", "2/2"]',
+        "cpu_memory_limit=1.5Gi",
+        "claim=emd-data",
+        'gpu_node_selector={"a": "b"}',
+    ]
+    start(fake, tmp_path / "pipeline.yaml", parameter=[*right, "merge_shards_cfg={}"])
+    assert fake.runs or fake.recurring
 
 
 FAULTS = [

@@ -17,6 +17,7 @@ from emd_core.config import read_params
 from emd_core.errors import UserError
 from pipelines.cluster import read_cluster
 from pipelines.compile import compile
+from pipelines.run_local import require_webhook
 from pipelines.status import SHARDED
 from tests.house.contract import ROOT
 from tests.house.contract_dag import dag_disagreements, read_tasks
@@ -299,12 +300,25 @@ def test_several_nodes_train_by_a_launcher_that_hands_on_its_place(tmp_path: Pat
         ("pools: {}", [], "cluster.on_gpu is missing"),
         ("shard: 3", [], "did you mean 'shards'?"),
         ("pools: {cpu: {count: 1}}", [], "cluster.pools.cpu.node_selector is missing"),
+        (("name: emd-webhook", "name: EMD webhook"), [], "cluster.secrets.webhook.name = 'EMD webhook' is refused"),
+        (
+            ("keys: [EMD_WEBHOOK]", "keys: [EMD-WEBHOOK]"),
+            [],
+            "cluster.secrets.webhook.keys.0 = 'EMD-WEBHOOK' is refused",
+        ),
+        (("  webhook:", "  hook:"), [], "cluster.secrets.webhook is missing"),
+        (("memory_limit: 64Gi", "memory_limit: 64 GB"), [], "cluster.pools.gpu.memory_limit = '64 GB' is refused"),
+        (("[crop_faces, train_fer", "[crop_face, train_fer"), [], "name no stage by 'crop_face'"),
+        ((", other: 24", ""), [], "timeout_h needs 'other'"),
     ],
 )
-def test_a_wrong_cluster_file_is_refused(tmp_path: Path, text: str | None, pools: list[str], said: str) -> None:
+def test_a_wrong_cluster_file_is_refused(
+    tmp_path: Path, text: str | tuple[str, str] | None, pools: list[str], said: str
+) -> None:
+    """`text`: the whole file, or what to replace in the repository's."""
     path = CLUSTER if text is None else tmp_path / "cluster.yaml"
     if text is not None:
-        path.write_text(text)
+        path.write_text(text if isinstance(text, str) else CLUSTER.read_text().replace(*text))
     with pytest.raises(UserError, match=said.replace("[", r"\[").replace("?", r"\?")):
         read_cluster(path, pools)
 
@@ -314,8 +328,22 @@ def test_values_from_the_command_line_reach_the_pipeline(package: tuple[Any, Any
     assert json.loads(parameters["train_emd_cfg"]["defaultValue"])["lr"] == 5e-4
 
 
+@pytest.mark.parametrize("image", ["Emd:abc", "emd:abc def", "emd:", "-emd:1", "emd@sha256:abc"])
+def test_what_cannot_be_an_image_is_refused_before_anything_is_read(image: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--image: .* is no image's name; write registry/name:tag"):
+        compile(image=image, params=tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("url", ["hooks.example.com/x", "ftp://host/x", "https:///x"])
+def test_a_webhook_that_cannot_be_is_refused_before_the_run(url: str) -> None:
+    require_webhook("https://hooks.example.com/x")
+    with pytest.raises(UserError, match="EMD_WEBHOOK is no URL") as refused:
+        require_webhook(url)
+    assert url not in str(refused.value)
+
+
 def test_a_wrong_value_is_refused_before_anything_is_compiled(tmp_path: Path) -> None:
-    command = f"pipelines compile --image i --params params.yaml --set train_emd.epoch=3 --out {tmp_path}/p.yaml"
+    command = f"pipelines compile --image emd:1 --params params.yaml --set train_emd.epoch=3 --out {tmp_path}/p.yaml"
     result = subprocess.run(
         [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
     )
