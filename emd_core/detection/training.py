@@ -1,7 +1,7 @@
 """Training of EMD: the second loop of Algorithm 1, with the freeze schedule of section 4.2."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class TrainEmd(Config):
     eps: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     precision: Precision
+    save_minutes: float = Field(gt=0, description="Minutes between two saves within an epoch; what a kill may cost.")
     cache_expression: bool = Field(
         description="Keep the expression features of every crop and of its mirror image in memory: they never change."
     )
@@ -72,9 +73,9 @@ def train_emd(
     batch are known (each rank averages over the known masks of its share) and, on CPUs, without batch norm in training
     mode.
 
-    `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last epoch when
-    called again with the same `work`, and ends with the same weights as one that was not. SIGTERM lets it finish its
-    step, saves the state and raises Preempted: the next call goes on with the step after.
+    `on_epoch` is called after each epoch with its metrics. A run that was killed goes on from its last save (after
+    each epoch, and every `save_minutes`) when called again with the same `work`, and ends with the same weights as one
+    that was not. SIGTERM lets it finish its step, saves the state and raises Preempted.
     """
     torch.manual_seed(cfg.seed)
     train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
@@ -105,7 +106,8 @@ def train_emd(
             on_epoch(epoch, metrics)
 
     epochs = cfg.warmup_epochs + cfg.epochs
-    with Preemption("train_emd was stopped by SIGTERM; the same command goes on after its last step.") as stop:
+    sentence = "train_emd was stopped by SIGTERM; the same command goes on after its last step."
+    with Preemption(sentence, save_every_s=60 * cfg.save_minutes) as stop:
         if not epochs and main:
             save_detector(work / CHECKPOINT, model)
             on_epoch(0, validate(model, val, cfg, stop))
@@ -121,12 +123,14 @@ def train_emd(
             inputs = training_inputs(batches, mirroring, cache, device)
             done, started = len(losses), time.perf_counter()
             try:
-                _train_epoch(model, optimizer, inputs, cfg.precision, losses, stop)
+                for _ in _steps(model, optimizer, inputs, cfg.precision, losses):
+                    if stop.check():
+                        state.save_within(losses, generators)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
                 metrics = {"train/loss": loss, **distributed.on_main(lambda: validate(model, val, cfg, stop))}
             except Preempted:
-                state.save_stopped(losses, generators)
+                state.save_within(losses, generators)
                 raise
             best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
             if best and main:
@@ -177,15 +181,14 @@ class LossOf(nn.Module):
         return self.model.loss(*inputs)
 
 
-def _train_epoch(
+def _steps(
     model: Detector,
     optimizer: torch.optim.Optimizer,
     inputs: Iterable[Inputs],
     precision: Precision,
     losses: list[Tensor],
-    stop: Preemption,
-) -> None:
-    """One step for each of `inputs`; appends its loss, a number on the device, to `losses`."""
+) -> Iterator[None]:
+    """One step for each of `inputs`; appends its loss, a number on the device, to `losses`, and yields after it."""
     loss_of = distributed.data_parallel(LossOf(model))  # anew in each epoch: what is fixed changes after the warm-up
     for x in inputs:
         with autocast(x.image_B3HW.device, precision):
@@ -194,7 +197,7 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-        stop.check()
+        yield
 
 
 def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:

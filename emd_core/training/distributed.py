@@ -97,13 +97,13 @@ def on_main(function: Callable[[], T]) -> T:
     return result
 
 
-def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on any rank."""
+def highest(number: int) -> int:
+    """The highest of the ranks' numbers."""
     if world_size() == 1:
-        return flag
-    votes = torch.tensor(int(flag))
+        return number
+    votes = torch.tensor(number)
     dist.all_reduce(votes, dist.ReduceOp.MAX)
-    return bool(votes)
+    return int(votes)
 
 
 def mean(x: Tensor) -> Tensor:

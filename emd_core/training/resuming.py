@@ -1,6 +1,8 @@
 """What every training loop here shares: its state on disk, and how it stops when it is told to."""
 
+import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -28,7 +30,7 @@ def unwatched(epoch: int, model: nn.Module, figures: dict[str, float]) -> None:
 class Resumable:
     """Model, optimizer and the metrics of every finished epoch; restored whole or not at all.
 
-    Of an epoch that was stopped also the losses of its steps so far, one number each, and the random numbers' state.
+    Of an epoch that was begun also the losses of its steps so far, one number each, and the random numbers' state.
     """
 
     def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -72,8 +74,8 @@ class Resumable:
         self.losses, self._random = [], []
         self._write()
 
-    def save_stopped(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
-        """The state within an epoch, after a step."""
+    def save_within(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
+        """The state within an epoch, after a step; all ranks must call it together."""
         self.losses = list(distributed.mean(torch.stack(losses)).cpu())
         self._random = distributed.gather([generator.get_state() for generator in generators])
         self._write()
@@ -112,10 +114,15 @@ def seed_epoch(seed: int, device: torch.device) -> tuple[torch.Generator, list[t
 
 
 class Preemption:
-    """Within its block SIGTERM (a node is taken away, a pod evicted) is noted; loops ask for it between their steps."""
+    """Within its block SIGTERM (a node is taken away, a pod evicted) is noted; loops ask for it between their steps.
 
-    def __init__(self, message: str) -> None:
-        self._message = message
+    SIGTERM does not reach every training (Kubeflow's launcher hands on no signal), so a loop can also ask when it is
+    time to save, by the clock.
+    """
+
+    def __init__(self, message: str, save_every_s: float = math.inf) -> None:
+        self._message, self._save_every_s = message, save_every_s
+        self._saved = time.monotonic()
         self.requested = False
 
     def __enter__(self) -> "Preemption":
@@ -128,10 +135,18 @@ class Preemption:
     def _note(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
 
-    def check(self) -> None:
-        """Raises Preempted on every rank once SIGTERM came to any; all ranks must call it together."""
-        if distributed.any_rank(self.requested):
+    def check(self) -> bool:
+        """Whether to save now; raises Preempted once SIGTERM came.
+
+        All ranks must call it together; what it is time for on one of them, all do.
+        """
+        due = time.monotonic() - self._saved > self._save_every_s
+        asked = distributed.highest(2 if self.requested else int(due))
+        if asked == 2:
             raise Preempted(self._message)
+        if asked:
+            self._saved = time.monotonic()
+        return bool(asked)
 
     def watch(self, items: Iterable[T]) -> Iterator[T]:
         """The items; raises Preempted before the next one once SIGTERM came to this process."""

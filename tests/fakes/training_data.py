@@ -33,6 +33,7 @@ EMD = TrainEmd(
     eps=1e-8,
     weight_decay=0.0,
     precision="fp32",
+    save_minutes=5,
     cache_expression=True,
 )
 
@@ -70,7 +71,9 @@ def write_training_data(root: Path) -> Path:
     return root
 
 
-def train(data: Path, work: Path, kill_after: int | None = None) -> list[dict[str, float]]:
+def train(
+    data: Path, work: Path, kill_after: int | None = None, save_minutes: float = EMD.save_minutes
+) -> list[dict[str, float]]:
     work.mkdir(exist_ok=True)
     history: list[dict[str, float]] = []
 
@@ -80,7 +83,8 @@ def train(data: Path, work: Path, kill_after: int | None = None) -> list[dict[st
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
+    cfg = EMD.model_copy(update={"save_minutes": save_minutes})
     train_emd(
-        EMD, faces=data / "faces", masks=data / "masks", fer=data / "fer" / CHECKPOINT, work=work, on_epoch=on_epoch
+        cfg, faces=data / "faces", masks=data / "masks", fer=data / "fer" / CHECKPOINT, work=work, on_epoch=on_epoch
     )
     return history

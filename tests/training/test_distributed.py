@@ -40,14 +40,18 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def torchrun(data: Path, folder: Path, ranks: int, stop: str = "", **variables: str) -> Run:
-    """train_emd on the data under torchrun, without it for 0 ranks; a second start in the same folder goes on."""
+def torchrun(data: Path, folder: Path, ranks: int, stop: str = "", save: str = "5", **variables: str) -> Run:
+    """train_emd on the data under torchrun, without it for 0 ranks; a second start in the same folder goes on.
+
+    `save`: train_emd.save_minutes.
+    """
     starts = len(list(folder.glob("rows*")))
     rows = folder / f"rows{starts}"
     rows.mkdir(parents=True)
     ports = [word for port in ("faces", "masks", "fer", "report") for word in (f"--{port}", str(data / port))]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks else []
-    script = [str(ROOT / "tests/fakes/torchrun_training.py"), "train_emd", "--section", CFG.model_dump_json(), *ports]
+    section = json.dumps(CFG.model_dump(mode="json") | {"save_minutes": save})
+    script = [str(ROOT / "tests/fakes/torchrun_training.py"), "train_emd", "--section", section, *ports]
     environment = {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -117,6 +121,16 @@ def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: 
     assert restarted.code == 0, restarted.errors
     assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[1]] * 2, "from the second step"
     assert (restarted.model / "curves.csv").read_text() == (two.model / "curves.csv").read_text()
+    assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
+
+
+def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run, tmp_path: Path) -> None:
+    """It is on rank 1, after each step (rank 0 would in a minute); then that is killed in the fifth step."""
+    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self", save="1e-{rank}{rank}")
+    assert killed.code not in (0, 2)
+    restarted = torchrun(data, tmp_path, 2)
+    assert restarted.code == 0, restarted.errors
+    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2]] * 2, "from the fifth step"
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
 
 

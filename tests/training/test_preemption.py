@@ -1,9 +1,11 @@
-"""SIGTERM: a training stops after its step and ends, when started again, as one that was left alone."""
+"""SIGTERM, SIGKILL: a training that was stopped ends, when started again, as one that was left alone."""
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +15,20 @@ from emd_core.detection.inference import predict_all
 from emd_core.errors import Preempted
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.models.emd import EMD
+from emd_core.training import resuming
 from tests.fakes.training_data import train, write_training_data
 
 STEPS = 3  # of an epoch; there are three epochs
 
 
-class Steps:
-    """Counts the steps of a training, and sends SIGTERM to this process in step `stop_in`."""
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours runs after it."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, stop_in: int | None = None) -> None:
+
+class Steps:
+    """Counts the steps of a training; in step `stop_in` sends SIGTERM to this process, in step `kill_in` ends it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, stop_in: int | None = None, kill_in: int | None = None) -> None:
         self.done = 0
         loss = EMD.loss
 
@@ -29,6 +36,8 @@ class Steps:
             self.done += 1
             if self.done == stop_in:
                 os.kill(os.getpid(), signal.SIGTERM)
+            if self.done == kill_in:
+                raise Killed
             return loss(model, *arguments)
 
         patch.setattr(EMD, "loss", counted)
@@ -57,6 +66,24 @@ def test_a_stopped_training_goes_on_with_the_next_step(
     rest = Steps(monkeypatch)
     assert train(data, tmp_path) == history
     assert rest.done == 3 * STEPS - step
+    assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+
+
+@pytest.mark.parametrize(("every_s", "saved"), [(1, 4), (2, 4), (3, 3)])
+def test_a_killed_training_goes_on_after_its_last_save(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_s: int, saved: int
+) -> None:
+    """Killed in the second step of the second epoch. The clock goes on by a second with each look: one at each step,
+    one more where it is set again; after the first epoch all is saved anyway."""
+    data, finished, history = whole
+    clock = itertools.count()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(resuming, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        Steps(patch, kill_in=STEPS + 2)
+        train(data, tmp_path, save_minutes=(every_s - 0.5) / 60)
+    rest = Steps(monkeypatch)
+    assert train(data, tmp_path) == history
+    assert rest.done == 3 * STEPS - saved
     assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
 
 
