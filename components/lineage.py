@@ -17,7 +17,7 @@ from rich.table import Table
 
 from components.registry.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
 from components.registry.lineage_record import FILES, FORMAT, PLACE, RECORD, Record, sha256_of
-from components.tracking.server import connect
+from components.tracking.server import connect, refused, workspace
 from emd_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def find(reference: str) -> "ModelVersion":
     parts = REFERENCE.fullmatch(reference)
     if parts is None:
         raise UserError(f"{reference} names no model; write models:/name@alias or models:/name/version.")
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").is_file():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (workspace() / "mlflow.db").is_file():
         raise UserError("there is no mlflow.db here; start this where it is, or set MLFLOW_TRACKING_URI.")
     connect()
     client = mlflow.MlflowClient()
@@ -77,7 +77,7 @@ def find(reference: str) -> "ModelVersion":
             raise UserError(
                 f"the registry has no {reference} ({str(error.message).rstrip('.')}); `make ui` shows what it has."
             ) from None
-        raise
+        raise refused(error, mlflow.get_tracking_uri()) from error
 
 
 def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.registry.versions import CHAMPION, PREVIOUS, held, marked, who
-from components.tracking.server import connect
+from components.tracking.server import answering, connect
 from emd_core.config import read_params
 from emd_core.errors import UserError
 
@@ -34,7 +34,8 @@ def rollback(
     if not name:
         raise UserError(f"{params} names no promote.model_name; add it or pass --model-name.")
     connect()
-    champion, left = restore(mlflow.MlflowClient(), name)
+    with answering(mlflow.get_tracking_uri()):
+        champion, left = restore(mlflow.MlflowClient(), name)
     print(f"rolled back: {name} version {champion} is now @{CHAMPION}, version {left} is @{PREVIOUS}")
 
 

@@ -1,7 +1,6 @@
 """Print what the last run came to: results, the gate's decision, the registered model, where to look."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from components.promote import Promote
 from components.registry.versions import CHAMPION, held, registered
+from components.tracking.server import connect
 from emd_core.config import read_params, section
 from emd_core.errors import UserError
 
@@ -74,7 +74,7 @@ def _registered(name: str, model: str) -> tuple[str, str]:
     """The last decision on the version that holds the checkpoint `model`, "" where there is none; who is champion."""
     import mlflow
 
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
+    connect()
     client = mlflow.MlflowClient()
     version, champion = registered(client, name, model), held(client, name, CHAMPION)
     final = version.tags.get("decision", "") if version else ""

@@ -93,12 +93,17 @@ def _commits(record: Record) -> Iterator[Finding]:
     for stage, run in record["runs"].items():
         if run and run["tags"].get("git.commit") and run.get("code"):
             seen.setdefault((run["tags"]["git.commit"], run["code"]), []).append(stage)
+    here = provenance.commit()
+    nowhere = f"the commit here is {here}" if here.startswith(provenance.UNKNOWN) else "no repository here has it"
     for (commit, code), stages in seen.items():
+        if commit.startswith(provenance.UNKNOWN):
+            yield Finding(f"commit of {', '.join(stages)}", NOT_AT_HAND, f"{commit} when it ran")
+            continue
         what = f"commit {commit[:8]} of {', '.join(stages)}"
         held = _tree(commit.removesuffix("-dirty"))
         patch = record["runs"][stages[0]].get("patch", "")
         if not held:
-            yield Finding(what, NOT_AT_HAND, "no repository here has it")
+            yield Finding(what, NOT_AT_HAND, nowhere)
             continue
         patched = {line.split(" b/", 1)[1] for line in patch.splitlines() if line.startswith("diff --git ")}
         different = {n: how for n, how in differing(held, record["code"][code]).items() if n not in patched}

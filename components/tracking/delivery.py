@@ -4,7 +4,6 @@ Sending twice does not show: points carry the time at which they were logged, an
 """
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from components.tracking.address import hide
 from components.tracking.outbox import Outbox, Record
 from components.tracking.provenance import MODEL
-from components.tracking.server import address
+from components.tracking.refusal import explain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +30,7 @@ FLUSH_SECONDS = 120.0  # at most, for all that is left at the stage's end
 THUMBNAIL = 256  # px, the longer side of MLflow's small copy of a picture
 # The server's own words for a request that it will never take; whatever else it says is tried again.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-# They print a traceback, or a line, for each try.
-NOISY = ("mlflow.store.db.utils", "urllib3.connectionpool")
+TOO_LARGE = 413  # so says a proxy, in place of the server
 
 
 class Sender(threading.Thread):
@@ -45,17 +44,15 @@ class Sender(threading.Thread):
         self._closing, self._abandoned = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        for name in NOISY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         failures = 0
         while True:
             closing = self._closing.is_set()
             error = self._send_all()
             failures = failures + 1 if error else 0
-            if failures == 1 and not closing:
-                reason = address(" ".join(str(error).split()))[:200]
-                place = f"what is logged is kept in {self._own.folder} ({reason})"
-                self._tell(f"MLflow at {self._own.header['server']} does not answer; {place}.")
+            if error is not None and failures == 1 and not closing:
+                reason, _, said = explain(error, self._client.tracking_uri)
+                place = f"what is logged is kept in {self._own.folder} ({said})"
+                self._tell(f"MLflow at {self._own.header['server']} {reason}; {place}.")
             if closing and (error is None or failures >= LAST_TRIES or self._abandoned.is_set()):
                 return
             if closing:
@@ -94,15 +91,16 @@ def empty(client: "MlflowClient", box: Outbox, abandoned: threading.Event | None
 def deliver(client: "MlflowClient", box: Outbox, batch: list[Record]) -> None:
     """Send one batch; what the server refuses for good is put aside. Raises what kept the server from answering."""
     from mlflow import MlflowException
+    from requests import HTTPError
 
     try:
         SEND[batch[0]["kind"]](client, box, batch)
-    except MlflowException as error:
-        if error.error_code not in REFUSALS:
+    except (MlflowException, HTTPError) as error:
+        if getattr(error, "error_code", "") not in REFUSALS and f"{TOO_LARGE} " not in str(error):
             raise
         parts = [part for record in batch for part in _parts(record)]
         if len(parts) == 1:
-            box.refuse(batch[0], str(error.message))
+            box.refuse(batch[0], hide(str(error)))
             return
         for part in parts:
             deliver(client, box, [part])

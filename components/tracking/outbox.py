@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from components.tracking.server import workspace
 from emd_core.storage.atomic import atomic_file
 
 FOLDER, RECORDS = ".mlflow-outbox", "records.jsonl"
@@ -34,9 +35,9 @@ class Busy(Exception):
 
 
 def root() -> Path:
-    """The folder of all outboxes: in the working directory (on a cluster the volume, which outlives the pods), or
+    """The folder of all outboxes: in the workspace (on a cluster the volume, which outlives the pods), or
     among the temporary files where that cannot be written, as in a pod without the volume."""
-    here = Path.cwd()
+    here = workspace()
     return (here if os.access(here, os.W_OK) else Path(tempfile.gettempdir())) / FOLDER
 
 

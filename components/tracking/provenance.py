@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from components.tracking import dvc_lock
+from components.tracking.address import hide
 from emd_core.config import Config, digest
 
 FOLDER, RECORD, PATCH = "provenance", "provenance.json", "dirty.patch"
@@ -31,6 +32,15 @@ PACKAGES += ["scikit-learn", "scipy", "segmentation-models-pytorch", "timm", "to
 CODE, KINDS = ("components", "emd_core"), (".py", ".j2")
 TRACKED = ("*.py", "*.j2", "*.yaml", "requirements*.lock")
 LONGEST_PATCH = 1_000_000  # bytes; more is cut off, and the patch says so
+UNKNOWN = "unknown"  # begins what `commit` says where git does not tell
+NOT_INSTALLED = "not installed"
+NO_COMMIT = {  # git's words -> why there is no commit
+    NOT_INSTALLED: "git is not installed",
+    "dubious ownership": "the repository belongs to another user, which git refuses",
+    "Needed a single revision": "the repository has no commit yet",
+    "not a git repository (or any": "no git repository is here",
+    "not a git repository:": "the repository of this worktree is not here",
+}
 Inputs = Mapping[str, Path | None]
 
 
@@ -62,20 +72,43 @@ def tags(stage: str, cfg: Config, inputs: Inputs) -> dict[str, str]:
     return {key: value for key, value in known.items() if value}
 
 
+def parameters(cfg: Config) -> dict[str, Any]:
+    """A stage's parameters as they are recorded: an address without its user's name and password."""
+    return {key: hide(v) if isinstance(v, str) else v for key, v in cfg.model_dump(mode="json").items()}
+
+
 def write(folder: Path, cfg: Config) -> None:
     """Write provenance.json and, where code or parameters differ from the commit, dirty.patch into `folder`."""
-    record = {"params": cfg.model_dump(mode="json"), "environment": environment(), "code": code()}
+    record = {"params": parameters(cfg), "environment": environment(), "code": code()}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     if patch := dirty_patch():
         (folder / PATCH).write_text(patch)
 
 
 def commit() -> str:
-    """The commit of the code, 40 hex digits; "" where it is unknown.
+    """The commit of the code, 40 hex digits, or "unknown (<reason>)".
 
     Images carry it in EMD_GIT_COMMIT, with "-dirty" behind it where they hold something else.
     """
-    return git("rev-parse", "--verify", "-q", "HEAD").strip() or os.environ.get("EMD_GIT_COMMIT", "")
+    found, refusal = _ask("git", "rev-parse", "--verify", "HEAD")
+    return found.strip() or os.environ.get("EMD_GIT_COMMIT") or f"{UNKNOWN} ({_why_no_commit(refusal)})"
+
+
+def unread_repository() -> str:
+    """A sentence if a repository is here and git does not tell its commit, with the remedy; else ""."""
+    known = commit()
+    if not known.startswith(UNKNOWN) or not any((p / ".git").exists() for p in (Path.cwd(), *Path.cwd().parents)):
+        return ""
+    refusal = _ask("git", "rev-parse", "--verify", "HEAD")[1]
+    remedy = next((line.strip() for line in refusal.splitlines() if "safe.directory" in line), "git status")
+    return f"git does not tell which commit this is, so runs carry git.commit: {known}; `{remedy}` helps or says more."
+
+
+def _why_no_commit(refusal: str) -> str:
+    for said, reason in NO_COMMIT.items():
+        if said in refusal:
+            return reason
+    return (refusal.strip().splitlines() or ["git failed"])[0].removeprefix("fatal: ")
 
 
 def _dirty() -> str:
@@ -175,7 +208,14 @@ def git(*arguments: str) -> str:
 
 
 def _run(*command: str) -> str:
+    return _ask(*command)[0]
+
+
+def _ask(*command: str) -> tuple[str, str]:
+    """What a program says, in English; where it fails "", and what it says of that."""
+    english = {**os.environ, "LC_ALL": "C"}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, errors="replace").stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=english)
+    except OSError:
+        return "", NOT_INSTALLED
+    return ("", done.stderr) if done.returncode else (done.stdout, "")

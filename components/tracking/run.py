@@ -18,11 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from components.tracking import delivery, provenance
+from components.tracking.address import address
 from components.tracking.outbox import Busy, Outbox, left_behind, root
-from components.tracking.server import SQLITE, answering, connect
+from components.tracking.server import SQLITE, answering, connect, refused
 from components.tracking.stage_run import StageRun
 from emd_core.config import Config, digest
-from emd_core.errors import Preempted
+from emd_core.errors import Preempted, UserError
 
 if TYPE_CHECKING:
     import mlflow
@@ -49,10 +50,12 @@ def stage_run(
     """
     import mlflow
 
-    server = connect()
+    if repository := provenance.unread_repository():
+        _say(repository)
+    server, tags = connect(), provenance.tags(stage, cfg, inputs)
     with answering(mlflow.get_tracking_uri()):
-        parent, active, resumed = _start(stage, name or stage, provenance.tags(stage, cfg, inputs), resume)
-        _log_params(parent, stage, flatten(cfg.model_dump(mode="json")))
+        parent, active, resumed = _start(name or stage, tags, resume)
+        _log_params(parent, stage, flatten(provenance.parameters(cfg)))
     info = active.info
     header = {"run": info.run_id, "name": name or stage, "server": server, "experiment": info.experiment_id}
     box = _outbox(header)
@@ -67,6 +70,8 @@ def stage_run(
             run.log_artifacts(Path(folder), provenance.FOLDER)
         yield run
         status = "FINISHED"
+    except mlflow.MlflowException as error:
+        raise refused(error, mlflow.get_tracking_uri(), otherwise=error) from error
     except (Preempted, KeyboardInterrupt):
         status = "KILLED"
         raise
@@ -111,7 +116,7 @@ def find_model(model: str) -> str | None:
     return delivery.find_model(mlflow.MlflowClient(), experiment, model)
 
 
-def _start(stage: str, name: str, tags: dict[str, str], resume: Path | None) -> "tuple[str, mlflow.ActiveRun, bool]":
+def _start(name: str, tags: dict[str, str], resume: Path | None) -> "tuple[str, mlflow.ActiveRun, bool]":
     """Make the pipeline's run and in it the stage's active; the former's id, the latter, and whether it goes on."""
     import mlflow
 
@@ -191,8 +196,14 @@ def _experiment() -> str:
     """Id of the experiment, created when it is not there, and made the active one."""
     import mlflow
 
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-    if mlflow.get_experiment_by_name(name) is None:
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the experiment {name} of MLflow at {address(mlflow.get_tracking_uri())} was deleted; restore it (`mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}`), or set MLFLOW_EXPERIMENT_NAME to another."
+        )
+    if found is None:
         uri = mlflow.get_tracking_uri()
         beside = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts" if uri.startswith(SQLITE) else None
         try:
@@ -208,7 +219,9 @@ def _pipeline_run(experiment: str) -> str:
     import mlflow
 
     params = Path("params.yaml")
-    revision = f"{provenance.commit()[:8] or 'no-commit'}-{digest(params.read_text() if params.exists() else '')}"
+    commit = provenance.commit()
+    code = "no-commit" if commit.startswith(provenance.UNKNOWN) else commit[:8]
+    revision = f"{code}-{digest(params.read_text() if params.exists() else '')}"
     key = os.environ.get("EMD_PIPELINE_RUN") or os.environ.get("DVC_EXP_NAME") or revision
     client = mlflow.MlflowClient()
 
@@ -219,7 +232,7 @@ def _pipeline_run(experiment: str) -> str:
     if (found := oldest()) is not None:
         return found
     user = provenance.user()
-    tags = {"pipeline": key, "mlflow.user": user, "git.commit": provenance.commit()}
+    tags = {"pipeline": key, "mlflow.user": user, "git.commit": commit}
     created = client.create_run(experiment, run_name=f"{key} by {user}", tags=tags).info.run_id
     winner = oldest() or created
     if winner != created:  # two stages started at once: both keep the older run
