@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from components import Out
+from components.tracking.address import HIDDEN, address, encoded, hide
 from components.tracking.run import stage_run
 from emd_core.config import Config
 from emd_core.errors import UserError
@@ -51,7 +52,7 @@ def bring(cfg: FetchData, path: str, folder: Path) -> None:
             for entry in (work / "data").iterdir():
                 entry.rename(work / entry.name)
             (work / "data").rmdir()
-        print(f"{folder}: {path} of {cfg.source}, {cfg.revision}")
+        print(f"{folder}: {path} of {address(cfg.source)}, {cfg.revision}")
 
 
 def from_bucket(cfg: FetchData, path: str, out: Path) -> None:
@@ -62,19 +63,18 @@ def from_bucket(cfg: FetchData, path: str, out: Path) -> None:
     filesystem, root = fsspec.core.url_to_fs(cfg.source)
     place = f"{root.rstrip('/')}/{path}"
     if not filesystem.exists(place):
-        raise UserError(f"{cfg.source} has no {path}; correct fetch_data.source or the path.")
+        raise UserError(f"{address(cfg.source)} has no {path}; correct fetch_data.source or the path.")
     filesystem.get(place, str(out), recursive=True, callback=TqdmCallback(tqdm_kwargs={"desc": path}))
 
 
 def from_dvc(cfg: FetchData, path: str, out: Path) -> None:
     """`dvc get`; GIT_TOKEN, if set, opens a private repository that is reached by https."""
     token = os.environ.get("GIT_TOKEN", "")
-    url = cfg.source
+    url = encoded(cfg.source) if "://" in cfg.source else cfg.source
     if token and url.startswith("https://"):
         url = url.replace("https://", f"https://x-access-token:{token}@", 1)
     command = ["dvc", "get", url, path, "--rev", cfg.revision, "--out", str(out)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.split())
-        said = said.replace(token, "***") if token else said
-        raise UserError(f"dvc get {cfg.source} {path} at {cfg.revision} failed ({said}); correct fetch_data.")
+        said = hide(done.stderr.replace(token, HIDDEN) if token else done.stderr, url)
+        raise UserError(f"dvc get {address(cfg.source)} {path} at {cfg.revision} failed ({said}); correct fetch_data.")

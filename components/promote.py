@@ -20,9 +20,20 @@ from components.gate import as_markdown, read_metrics, write_decision
 from components.registry.lineage_record import keep
 from components.registry.registration import register
 from components.registry.serving_check import check_serving, one_line
-from components.registry.versions import CHALLENGER, CHAMPION, DIGEST, describe, end_trial, held, move, registered, who
+from components.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    DIGEST,
+    ModelName,
+    describe,
+    end_trial,
+    held,
+    move,
+    registered,
+    who,
+)
 from components.rollback import AT, BY
-from components.tracking.run import StageRun, find_model, stage_run
+from components.tracking.run import StageRun, find_model, require_loadable_artifacts, stage_run
 from emd_core.config import Config
 from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
@@ -40,7 +51,7 @@ if TYPE_CHECKING:
 class Promote(Config):
     """Section promote of params.yaml."""
 
-    model_name: str = Field(min_length=1, description="Name in the model registry.")
+    model_name: ModelName = Field(description="Name in the model registry.")
     batch_size: int = Field(ge=1, description="Of crops, when the champion is scored again; as evaluate.batch_size.")
     precision: Precision
 
@@ -59,6 +70,7 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In,
     require_lasting_registry()
     inputs = {"model": model, "evaluation": evaluation, "decision": decision, "faces": faces, "masks": masks}
     with stage_run("promote", cfg, inputs) as run:
+        require_loadable_artifacts()
         run.log_model(verdict.model)
         if not verdict.promote:
             run.log_artifacts(decision, "decision")

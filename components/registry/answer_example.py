@@ -1,6 +1,6 @@
-"""Load a model's folder and answer the picture stored with it: `python -P answer_example.py <folder> <answer.json>`.
+"""Load a registered model and answer the picture stored with it: `python -P answer_example.py <model> <folder> <out>`.
 
-Run by `serving_check` in a process that does not find this repository: what neither the folder nor the installed
+Run by `serving_check` in a process that does not find this repository: what neither the model nor the installed
 packages hold fails here as it would in service. So it must import nothing of the repository itself.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 PASSES = 9  # single pictures that are timed
 
 
-def main(folder: str, out: str) -> None:
-    """out: the rows that the model answers, and the median milliseconds per picture."""
+def main(address: str, folder: str, out: str) -> None:
+    """address: as its users load it, models:/name/version; folder: its files; out: JSON of the rows that the model
+    answers, and of the median milliseconds per picture."""
     import mlflow
     from mlflow.models import Model
 
     example: Any = Model.load(folder).load_input_example(folder)
-    model = mlflow.pyfunc.load_model(folder)
+    model = mlflow.pyfunc.load_model(address)
     rows = json.loads(model.predict(example).to_json(orient="records"))  # the first answer is slower than the others
     times = []
     for _ in range(PASSES):

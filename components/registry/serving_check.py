@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from components.registry import answer_example
+from components.tracking.server import store_seen_from
 from emd_core.detection.inference import predict
 from emd_core.evaluation.gating import Check, Service
 from emd_core.faces.boxes import Square, cut
@@ -44,7 +45,7 @@ def check_serving(version: "ModelVersion", checkpoint: Path) -> tuple[Check, Ser
             folder = mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=empty)
             stored = Path(folder) / "artifacts" / CHECKPOINT
             require_same_file(stored, checkpoint)
-            answer = answer_in_clean_process(folder, empty)
+            answer = answer_in_clean_process(f"models:/{version.name}/{version.version}", folder)
             service = Service(answer["latency_ms"], stored.stat().st_size / 1e6)
             difference = largest_difference(answer["rows"], own_answer(folder, checkpoint))
             reason = f"the registered artifact answers within {difference:.1g} of the checkpoint, in a clean process"
@@ -77,12 +78,23 @@ def require_same_file(stored: Path, checkpoint: Path) -> None:
         raise NotServed("the registered artifact holds another checkpoint than the one that was judged")
 
 
-def answer_in_clean_process(folder: str, work: str) -> dict[str, Any]:
-    """What `answer_example` writes: rows and latency_ms."""
-    out = Path(work) / "answer.json"
+def answer_in_clean_process(model: str, folder: str) -> dict[str, Any]:
+    """What `answer_example` writes: rows and latency_ms.
+
+    Args:
+        model: its address in the registry, from which it is loaded as its users do.
+        folder: its files, for the example.
+    """
+    with TemporaryDirectory() as work:
+        return _answer(model, folder, Path(work))
+
+
+def _answer(model: str, folder: str, work: Path) -> dict[str, Any]:
+    out = work / "answer.json"
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
+    environment["MLFLOW_TRACKING_URI"] = store_seen_from(work)
     # -P: not even the script's own folder is searched for modules.
-    command = [sys.executable, "-P", answer_example.__file__, folder, str(out)]
+    command = [sys.executable, "-P", answer_example.__file__, model, folder, str(out)]
     try:
         done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:

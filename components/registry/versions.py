@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from components.tracking.provenance import user
 from emd_core.config import Config
@@ -29,7 +29,20 @@ DIGEST = "model.digest"  # tag of a version: which checkpoint it holds
 MARK = "promotion.mark."  # begins the tags that are marks
 # A mark is held for a few writes. Its holder gives up after half of its life, so clocks may differ by the other half.
 LIFE = timedelta(minutes=2)
+LONGEST_NAME, NOT_IN_NAMES = 256, "/:@%?#'\"`\\"
 LONGEST_TEXT = 5000  # characters of a description that MLflow's database holds
+
+
+def _model_name(name: str) -> str:
+    if not name.strip(". ") or name != name.strip() or len(name) > LONGEST_NAME or set(name) & set(NOT_IN_NAMES):
+        raise ValueError(
+            f"a registered model's name has 1 to {LONGEST_NAME} characters, none of {' '.join(NOT_IN_NAMES)}, and "
+            "no space at its ends; the registry or its addresses models:/name@alias would refuse it"
+        )
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
 
 
 class Mark(Config):

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from components.tracking import delivery, provenance
 from components.tracking.address import address
 from components.tracking.outbox import Busy, Outbox, left_behind, root
-from components.tracking.server import SQLITE, answering, connect, refused
+from components.tracking.server import answering, connect, database_file, refused
 from components.tracking.stage_run import StageRun
 from emd_core.config import Config, digest
 from emd_core.errors import Preempted, UserError
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "emd"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI shows trainings, not language models
+TWICE_DECODED = (
+    "MLflow takes a %XX in a folder's name for a character, so what is stored there cannot be loaded; move the "
+    "checkout to a folder without one, or set MLFLOW_TRACKING_URI to a server"
+)
 RUN = "mlflow-run"  # file that remembers the run of a stage which may be killed and go on
 
 
@@ -105,6 +110,16 @@ def _log_params(pipeline: str, stage: str, values: Mapping[str, Any]) -> None:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         client.set_tag(pipeline, "params.differ", f"{stage} ran again with other values, which are on its own run")
+
+
+def require_loadable_artifacts() -> None:
+    """UserError if models that the active run logs could not be loaded by their name."""
+    import mlflow
+
+    active = mlflow.active_run()
+    place = unquote(str(active.info.artifact_uri)) if active else ""
+    if place.startswith(("/", "file:")) and unquote(place) != place:
+        raise UserError(f"the run's artifacts lie in {place}, but {TWICE_DECODED}.")
 
 
 def find_model(model: str) -> str | None:
@@ -204,8 +219,10 @@ def _experiment() -> str:
             f"experiments restore --experiment-id {found.experiment_id}`), or set MLFLOW_EXPERIMENT_NAME to another."
         )
     if found is None:
-        uri = mlflow.get_tracking_uri()
-        beside = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts" if uri.startswith(SQLITE) else None
+        database = database_file(mlflow.get_tracking_uri())
+        beside = None if database is None else database.resolve().parent / "mlartifacts"
+        if beside is not None and unquote(str(beside)) != str(beside):
+            _say(f"no model can be promoted from {beside}: {TWICE_DECODED}.")
         try:
             mlflow.create_experiment(name, artifact_location=beside.as_uri() if beside else None, tags=KIND)
         except mlflow.MlflowException as error:  # another stage was quicker

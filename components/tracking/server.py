@@ -80,6 +80,28 @@ def refused(error: Exception, uri: str, otherwise: Exception | None = None) -> E
     return UserError(f"MLflow at {address(uri)} {reason}; {remedy} ({said}).")
 
 
+def store_seen_from(folder: Path) -> str:
+    """The address in use, for a process whose working directory is `folder`; a database file gets a link there."""
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    database = database_file(uri)
+    if database is None:
+        return uri
+    (folder / "mlflow.db").symlink_to(database.resolve())
+    return f"{SQLITE}mlflow.db"
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite database; None for all else."""
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(uri) if uri.startswith("sqlite") else None
+    if url is None or not url.database or url.database.startswith((":memory:", "file:")):
+        return None
+    return Path(url.database)
+
+
 def _workspace_store() -> str:
     """Relative, as no character of a folder's name can then be taken for a part of the address."""
     return f"{SQLITE}{os.path.relpath(workspace() / 'mlflow.db')}"
@@ -101,12 +123,10 @@ def _open(uri: str) -> None:
     """Connect to a database, once: MLflow would try ten times, for two minutes. A SQLite database is made first."""
     import sqlalchemy
 
-    url = sqlalchemy.make_url(uri)
-    sqlite = url.get_backend_name() == "sqlite"
-    if sqlite and url.database and not url.database.startswith((":memory:", "file:")):
-        _make(Path(url.database))
-    options = {"timeout": LOCKED_SECONDS} if sqlite else {}
-    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=options).connect() as connection:
+    if (database := database_file(uri)) is not None:
+        _make(database)
+    options = {"timeout": LOCKED_SECONDS} if uri.startswith("sqlite") else {}
+    with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=options).connect() as connection:
         sqlalchemy.inspect(connection).get_table_names()
 
 
