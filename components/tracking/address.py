@@ -23,8 +23,8 @@ def encoded(uri: str) -> str:
         return uri
     if _ends_before(rest, userinfo):
         raise UserError(
-            f"the address {address(uri)} can be read in two ways, as a / ? or # stands before its last @; write these "
-            "characters of a password as %2F %3F %23, and an @ of a path as %40."
+            f"the address {address(uri)} can be read in two ways, as a / stands before its last @; write a / of a "
+            "password as %2F, and an @ of a path as %40."
         )
     user, colon, password = (part if part == ":" else _quoted(part) for part in userinfo.partition(":"))
     return f"{scheme}{user}{colon}{password}@{place}"
@@ -41,7 +41,8 @@ def address(uri: str) -> str:
     scheme, rest = _parts(uri)
     if not rest:
         return uri.partition("?")[0]
-    return scheme + rest.rpartition("@")[2].partition("?")[0].partition("#")[0]
+    place = rest.rpartition("@")[2].partition("?")[0].partition("#")[0]
+    return scheme + (HIDDEN if "=" in place else place)  # what follows an @ within a query may be its password
 
 
 def hide(text: str, uri: str = "") -> str:
@@ -65,8 +66,8 @@ def _parts(uri: str) -> tuple[str, str]:
 
 def _ends_before(rest: str, userinfo: str) -> bool:
     """Whether by the standard's grammar the host ends within what looks like name and password."""
-    if not any(mark in userinfo for mark in "/?#\\"):
-        return False
+    if next((letter for letter in userinfo if letter in "/?#\\"), "") not in ("/", "\\"):
+        return False  # a host ends there, too, but no address goes on with ? or # and then an @
     try:
         parse_url(f"http://{rest}")
     except LocationParseError:  # it has no host by that grammar, so the last @ is the only reading

@@ -137,3 +137,68 @@ def test_the_lock_names_the_dataset_and_the_parameters(tmp_path: Path) -> None:
     assert list(lock.outs()) == ["data/videos", "models/emd"]
     # DVC writes 1e-08, which YAML 1.1 takes for a text.
     assert lock.stages["train_emd"]["params"] == {"lr": 1e-8, "network": {"kind": "emd"}, "name": "1e"}
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, **environment: str) -> tuple[str, str]:
+    """What a run's tag says of the commit, and what is said once on standard error."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return tags("gate", CFG, {})["git.commit"], provenance.unread_repository()
+
+
+def test_a_repository_of_another_user_is_not_one_without_a_commit(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, said = refused(monkeypatch, GIT_TEST_ASSUME_DIFFERENT_OWNER="1", GIT_CONFIG_GLOBAL="/dev/null")
+    assert known == "unknown (the repository belongs to another user, which git refuses)"
+    assert said.endswith(f"`git config --global --add safe.directory {repository}` helps or says more.")
+    helped = repository.parent / "gitconfig"
+    helped.write_text(f"[safe]\n  directory = {repository}\n")
+    known, said = refused(monkeypatch, GIT_CONFIG_GLOBAL=str(helped))
+    assert len(known) == 40 and said == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ("rm -rf .git && git init -q .", "the repository has no commit yet"),
+        ("rm -rf .git && echo 'gitdir: /gone' > .git", "the repository of this worktree is not here"),
+    ],
+)
+def test_a_repository_that_tells_no_commit(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, reason: str
+) -> None:
+    subprocess.run(spoil, shell=True, check=True)
+    known, said = refused(monkeypatch)
+    assert known == f"unknown ({reason})" and reason in said and "`git status`" in said
+
+
+def test_without_git_and_without_a_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, said = refused(monkeypatch, PATH=str(repository))
+    assert known == "unknown (git is not installed)" and "git is not installed" in said
+    monkeypatch.undo()
+    monkeypatch.delenv("EMD_GIT_COMMIT", raising=False)
+    (repository.parent / "archive").mkdir()
+    monkeypatch.chdir(repository.parent / "archive")  # unpacked: there is nothing to be said
+    assert refused(monkeypatch) == ("unknown (no git repository is here)", "")
+
+
+@pytest.mark.parametrize(
+    "how", ["checkout -q --detach", "worktree add -q ../tree", "clone -q --depth 1 file://$PWD ../s"]
+)
+def test_unusual_checkouts_know_their_commit(repository: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    head = provenance.commit()
+    subprocess.run(f"git {how}", shell=True, check=True)
+    for place in (repository, repository.parent / "tree", repository.parent / "s"):
+        if place.exists():
+            monkeypatch.chdir(place)
+            assert refused(monkeypatch) == (head, "")
+
+
+def test_parameters_are_recorded_without_passwords(tmp_path: Path) -> None:
+    class Fetch(Config):
+        source: str
+
+    provenance.write(tmp_path, Fetch(source="https://me:p@ssw0rd@host/data.git"))
+    assert "ssw0rd" not in (tmp_path / provenance.RECORD).read_text()
+    assert provenance.parameters(Fetch(source="s3://bucket/a b")) == {"source": "s3://bucket/a b"}

@@ -1,9 +1,15 @@
 """Stages that run as processes of their own must meet under one run of the pipeline."""
 
+import base64
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mlflow
@@ -11,12 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from requests import HTTPError
 
-from components.tracking import provenance
+from components.tracking import delivery, provenance
+from components.tracking.outbox import Outbox, root
 from components.tracking.run import EXPERIMENT, RUN, find_model, flatten, stage_run
-from components.tracking.server import address
+from components.tracking.server import connect
 from emd_core.config import Config
-from emd_core.errors import Preempted
+from emd_core.errors import Preempted, UserError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -203,7 +211,100 @@ def test_a_stopped_training_goes_on_in_its_run(store: str, tmp_path: Path, monke
     assert (tmp_path / RUN).read_text() == third.run_id != first.run_id
 
 
-def test_secrets_stay_out_of_the_outbox_and_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert address("postgresql://emd:secret@db:5432/mlflow") == "postgresql://db:5432/mlflow"
-    assert address("http://mlflow:5000/path@x") == "http://mlflow:5000/path@x"
-    assert address("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+def test_secrets_stay_out_of_the_outbox_and_of_errors(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that takes the run and is then away: all is kept, and nothing of the password."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    taken = Taken()
+    with taken.serving() as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@ssw0rd#2 ü@127.0.0.1:{port}")
+        server = connect()
+    assert server == f"http://127.0.0.1:{port}" == os.environ["MLFLOW_TRACKING_URI"]
+    assert taken.credentials == {"me:p@ssw0rd#2 ü"}
+    with pytest.raises(UserError) as refused:
+        connect()
+    assert "does not answer; start it" in str(refused.value)
+    box = Outbox(tmp_path / ".mlflow-outbox" / "r", {"run": "r", "name": "n", "server": server, "experiment": "1"})
+    box.append({"kind": "tags", "tags": {"a": "b"}})
+    sender = delivery.Sender(mlflow.MlflowClient(), [box], print)
+    sender.start()
+    assert not sender.finish()
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert '"a": "b"' in kept and "ssw0rd" not in kept + str(refused.value) + capsys.readouterr().out
+
+
+class Taken:
+    """A server that says yes to all, and remembers who asked."""
+
+    def __init__(self) -> None:
+        self.credentials: set[str] = set()
+
+    @contextmanager
+    def serving(self) -> Iterator[int]:
+        taken = self
+
+        class Yes(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                said = self.headers.get("Authorization", "").removeprefix("Basic ")
+                taken.credentials.add(base64.b64decode(said).decode())
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        made = ThreadingHTTPServer(("127.0.0.1", 0), Yes)
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield int(made.server_address[1])
+        made.shutdown()
+        made.server_close()
+
+
+@pytest.mark.parametrize(
+    "error", [HTTPError("413 Client Error: too large"), mlflow.MlflowException("error code 413 !")]
+)
+def test_what_is_too_large_for_a_proxy_does_not_hold_up_the_rest(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "large.bin").write_bytes(b"0")
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, stage_run("train_emd", CFG, {}) as run:
+        patch.setattr(mlflow.MlflowClient, "log_artifact", refuse)
+        run.log_artifact(tmp_path / "large.bin")
+        run.set_tags({"behind": "it"})
+        deadline = time.monotonic() + 30
+        while "behind" not in mlflow.get_run(run.run_id).data.tags and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert mlflow.get_run(run.run_id).data.tags["behind"] == "it"
+    refused = (tmp_path / ".mlflow-outbox" / run.run_id / "refused.jsonl").read_text()
+    assert "large.bin" in refused and "413" in refused
+
+
+def test_runs_of_a_temporary_checkout_are_the_workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc exp run --temp` and its queue work below .dvc/tmp/exps, and remove what lies there."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    here = tmp_path / "a%2Fb #ü"
+    for place in (here, here / ".dvc/tmp/exps/standalone/tmp1", here / ".dvc/tmp/exps/tmp2"):
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        place.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(place)
+        assert root() == here / ".mlflow-outbox"
+        with stage_run("gate", CFG, {}) as run:
+            run.log_artifact(Path(__file__), "kept")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    assert sum(found.data.tags.get("stage") == "gate" for found in runs()) == 3
+    assert len(list((here / "mlartifacts").rglob("test_tracking.py"))) == 3
+    assert not [path for path in (here / ".dvc").rglob("*") if path.is_file()]
