@@ -66,13 +66,13 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
     with stage_run("evaluate", cfg, inputs, name=" ".join(["evaluate", *parts])) as run, atomic_dir(evaluation) as out:
         known, _ = score_frames(detector, val, cfg.batch_size, cfg.precision)
         calibration = calibrate(known["label"].to_numpy(), known["score"].to_numpy())
-        frames, histograms = score_frames(detector, test, cfg.batch_size, cfg.precision)
+        frames, pixels = score_frames(detector, test, cfg.batch_size, cfg.precision)
         metrics: dict[str, Any] = {
             "model": digest,
             "data": read_manifest(masks, MASKS).id,
             "size_mb": round(checkpoint.stat().st_size / 1e6, 3),
             "calibration": calibration._asdict(),
-            "slices": summarise_slices(frames, histograms, calibration),
+            "slices": summarise_slices(frames, pixels, calibration),
         }
         if cfg.perturbations:
             metrics["robustness"] = {}
@@ -87,7 +87,7 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         summary = {name: x for name, x in figures.items() if name.startswith("test/") and Path(name).name in SUMMARY}
         (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         frames.to_parquet(out / "predictions.parquet", index=False)
-        curves = roc_table(frames, histograms, ORIGINAL)
+        curves = roc_table(frames, pixels, ORIGINAL)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
         save_roc(out / "roc.png", curves)
         save_reliability(out / "reliability.png", frames, calibration.temperature)

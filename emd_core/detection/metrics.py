@@ -10,7 +10,6 @@ from sklearn.metrics import roc_curve
 
 THRESHOLD = 0.5
 COUNTS = ["tn", "fp", "fn", "tp"]
-HISTOGRAM_BINS = 2048  # of pixel scores in [0, 1]; the AUC over bins differs from the exact one by under 1e-3
 
 
 def confusion(predicted_BHW: np.ndarray, truth_BHW: np.ndarray) -> np.ndarray:
@@ -39,20 +38,6 @@ def iou(tn: Any, fp: Any, fn: Any, tp: Any) -> Any:
 def mean_iou(tn: Any, fp: Any, fn: Any, tp: Any) -> Any:
     """Mean of the IoU of the manipulated pixels and that of the others; NaN where a class is absent from both."""
     return 0.5 * (iou(tn, fp, fn, tp) + iou(tp, fn, fp, tn))
-
-
-def score_histogram(score_BHW: np.ndarray, truth_BHW: np.ndarray) -> np.ndarray:
-    """Pixel counts by class and score, 2 x HISTOGRAM_BINS, of scores in [0, 1]."""
-    bins = np.minimum((score_BHW * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
-    flat = (truth_BHW.astype(np.int64) * HISTOGRAM_BINS + bins).ravel()
-    return np.bincount(flat, minlength=2 * HISTOGRAM_BINS).reshape(2, HISTOGRAM_BINS)
-
-
-def histogram_roc(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rate, from (0, 0) to (1, 1), of a score histogram."""
-    above = np.cumsum(histogram[:, ::-1], axis=1, dtype=np.float64)
-    rates = np.concatenate([np.zeros((2, 1)), ratio(above, above[:, -1:])], axis=1)
-    return rates[0], rates[1]
 
 
 def roc(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,25 +10,26 @@ from tqdm import tqdm
 
 from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.inference import predict
-from emd_core.detection.metrics import COUNTS, HISTOGRAM_BINS, THRESHOLD, confusion, histogram_roc, roc, score_histogram
+from emd_core.detection.metrics import COUNTS, THRESHOLD, confusion, roc
 from emd_core.evaluation.perturbations import PERTURBATIONS
-from emd_core.evaluation.slices import VIDEO, has_masks, slice_rows, slices
+from emd_core.evaluation.pixel_scores import PixelScores, pixel_roc
+from emd_core.evaluation.slices import has_masks, slice_rows, slices
 from emd_core.models.detector import Detector
 from emd_core.models.parts.precision import Precision
 
 COLUMNS = ["video", "frame", "method", "quality", "label", "target", "source", "mask_share"]
-Histograms = dict[tuple[str, str], np.ndarray]
+Pixels = dict[tuple[str, str], PixelScores]  # by method and quality
 
 
 def score_frames(
     model: Detector, crops: FaceCrops, batch_size: int, precision: Precision, perturbation: str | None = None
-) -> tuple[pd.DataFrame, Histograms]:
-    """The crops' table with `score` and the pixel counts of COUNTS; pixel histograms by (method, quality).
+) -> tuple[pd.DataFrame, Pixels]:
+    """The crops' table with `score` and the pixel counts of COUNTS; the pixels' scores.
 
-    Crops of unknown mask (NaN in mask_share) have counts of 0 and are in no histogram. `perturbation` is a name in
+    Crops of unknown mask (NaN in mask_share) have counts of 0 and no pixels. `perturbation` is a name in
     PERTURBATIONS: what is done to the crops first.
     """
-    histograms: Histograms = defaultdict(lambda: np.zeros((2, HISTOGRAM_BINS), np.int64))
+    pixels: Pixels = defaultdict(PixelScores)
     score, counts = np.empty(len(crops)), np.zeros((len(crops), len(COUNTS)), np.int64)
     known = crops.table["mask_share"].notna().to_numpy()
     progress = tqdm(total=len(crops), desc=f"evaluate {perturbation or ''}".strip(), unit="crop")
@@ -39,12 +40,12 @@ def score_frames(
         rows = crops.table.iloc[batch.index]
         for method, quality in set(zip(rows["method"], rows["quality"], strict=True)):
             same = ((rows["method"] == method) & (rows["quality"] == quality)).to_numpy() & known[batch.index]
-            histograms[method, quality] += score_histogram(mask_score[same], truth[same])
+            pixels[method, quality].add(mask_score[same], truth[same])
         progress.update(len(rows))
     progress.close()
     frames = crops.table[COLUMNS].assign(score=score)
     frames[COUNTS] = counts
-    return frames, histograms
+    return frames, pixels
 
 
 def _batches(crops: FaceCrops, batch_size: int, perturbation: str | None) -> Iterator[Batch]:
@@ -53,7 +54,7 @@ def _batches(crops: FaceCrops, batch_size: int, perturbation: str | None) -> Ite
         yield from crops.batches(np.arange(len(crops)), batch_size, drop_last=False)
         return
     table = crops.table.sort_values("frame")
-    for rows in table.groupby([*VIDEO, "quality"]).groups.values():
+    for rows in table.groupby("video").groups.values():
         clip = crops.read(rows.to_numpy())
         changed = PERTURBATIONS[perturbation](clip.image.permute(0, 2, 3, 1).numpy())
         image = torch.from_numpy(changed).permute(0, 3, 1, 2)
@@ -62,7 +63,7 @@ def _batches(crops: FaceCrops, batch_size: int, perturbation: str | None) -> Ite
             yield Batch(image[part], clip.mask[part], clip.label[part], clip.known[part], clip.index[part])
 
 
-def roc_table(frames: pd.DataFrame, histograms: Histograms, original: str, points: int = 200) -> pd.DataFrame:
+def roc_table(frames: pd.DataFrame, pixels: Pixels, original: str, points: int = 200) -> pd.DataFrame:
     """ROC curves of classification (per frame) and localisation (per pixel) of every slice, thinned for plotting.
 
     A slice without originals has no "frame" curve, one whose fakes' masks are unknown no "pixel" curve.
@@ -75,7 +76,7 @@ def roc_table(frames: pd.DataFrame, histograms: Histograms, original: str, point
         if rows["label"].nunique() == 2:
             curves["frame"] = roc(rows["label"].to_numpy(), rows["score"].to_numpy())
         if has_masks(rows):
-            curves["pixel"] = histogram_roc(histograms[method, quality] + histograms[original, quality])
+            curves["pixel"] = pixel_roc([pixels[method, quality], pixels[original, quality]])
         for task, (fpr, tpr) in curves.items():
             values = {"slice": f"{method}/{quality}", "task": task, "fpr": grid, "tpr": np.interp(grid, fpr, tpr)}
             tables.append(pd.DataFrame(values))

@@ -1,7 +1,7 @@
 """The figures of a slice, from a row per frame: a slice is a method's fakes and the originals of the same quality."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,15 @@ from emd_core.detection.metrics import (
     COUNTS,
     THRESHOLD,
     equal_error_rate,
-    histogram_roc,
     iou,
     mean_iou,
     pixel_accuracy,
 )
 from emd_core.evaluation import bootstrap
 from emd_core.evaluation.calibration import Calibration, at_temperature, expected_calibration_error
+from emd_core.evaluation.pixel_scores import PixelScores, pixel_roc
 from emd_core.storage.manifest import ORIGINAL
 
-VIDEO = ["method", "target", "source"]  # what tells videos of one quality apart
 PIXEL_FIGURES = ("pixel", "miou", "iou")  # how their names begin
 
 
@@ -41,21 +40,21 @@ def has_masks(frames: pd.DataFrame) -> bool:
     return bool(((frames["label"] == 1) & frames["mask_share"].notna()).any())
 
 
-def summarise(frames: pd.DataFrame, histogram: np.ndarray, calibration: Calibration) -> dict[str, Any]:
+def summarise(frames: pd.DataFrame, pixels: Sequence[PixelScores], calibration: Calibration) -> dict[str, Any]:
     """All figures of one slice; None is what the slice cannot tell.
 
-    `frames` has a row per frame: VIDEO, frame, label, score, mask_share (NaN: the mask is unknown) and the pixel counts
-    of COUNTS, 0 where the mask is unknown; `histogram` is the sum of score_histogram over the frames of known mask.
+    `frames` has a row per frame: video (its key in VIDEOS), frame, label, score, mask_share (NaN: the mask is unknown)
+    and the pixel counts of COUNTS, 0 where the mask is unknown; `pixels` hold the scores of the frames of known mask.
     A video's score is the mean of its frames'. The floors are what predicting "nothing is manipulated" would reach.
     `_low` and `_high` bound a figure's 95 % interval.
     """
-    frames = frames.sort_values([*VIDEO, "frame"])  # so that sums of floats do not depend on the order of rows
-    frames = frames.assign(frames=1, right=_right(frames, THRESHOLD), video_id=frames.groupby(VIDEO).ngroup())
+    frames = frames.sort_values(["video", "frame"])  # so that sums of floats do not depend on the order of rows
+    frames = frames.assign(frames=1, right=_right(frames, THRESHOLD), video_id=frames.groupby("video").ngroup())
     videos = frames.groupby("video_id").agg(
         {"label": "first", "score": "mean", "frames": "sum", "right": "sum"} | dict.fromkeys(COUNTS, "sum")
     )
     videos["video_right"] = _right(videos, THRESHOLD)
-    figures = _class_figures(frames, videos, calibration) | _pixel_figures(frames, histogram)
+    figures = _class_figures(frames, videos, calibration) | _pixel_figures(frames, pixels)
     for name, values in _resampled(frames, videos).items():
         figures[f"{name}_low"], figures[f"{name}_high"] = bootstrap.interval(values)
     if not has_masks(frames):
@@ -80,11 +79,11 @@ def _class_figures(frames: pd.DataFrame, videos: pd.DataFrame, calibration: Cali
     }
 
 
-def _pixel_figures(frames: pd.DataFrame, histogram: np.ndarray) -> dict[str, Any]:
+def _pixel_figures(frames: pd.DataFrame, pixels: Sequence[PixelScores]) -> dict[str, Any]:
     known = frames[frames["mask_share"].notna()]
     fakes = known[known["label"] == 1]
     tn, fp, fn, tp = (int(n) for n in known[COUNTS].sum())
-    false_positive_rate, true_positive_rate = histogram_roc(histogram)
+    false_positive_rate, true_positive_rate = pixel_roc(pixels)
     return {
         "masks": len(known),
         "pixel_accuracy": pixel_accuracy(tn, fp, fn, tp),
@@ -118,13 +117,13 @@ def _right(rows: pd.DataFrame, threshold: float) -> pd.Series:
 
 
 def summarise_slices(
-    frames: pd.DataFrame, histograms: Mapping[tuple[str, str], np.ndarray], calibration: Calibration
+    frames: pd.DataFrame, pixels: Mapping[tuple[str, str], PixelScores], calibration: Calibration
 ) -> dict[str, Any]:
-    """`summarise` for every slice, keyed "method/quality"; histograms are keyed (method, quality), originals too."""
+    """`summarise` for every slice, keyed "method/quality"; pixels are keyed (method, quality), originals too."""
     return {
         f"{method}/{quality}": summarise(
             slice_rows(frames, method, quality),
-            histograms[method, quality] + histograms[ORIGINAL, quality],
+            [pixels[method, quality], pixels[ORIGINAL, quality]],
             calibration,
         )
         for method, quality in slices(frames)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emd_core.detection.metrics import HISTOGRAM_BINS
 from emd_core.errors import UserError
 from emd_core.evaluation.calibration import Calibration
 from emd_core.evaluation.comparison import compare
+from emd_core.evaluation.pixel_scores import PixelScores
 from emd_core.evaluation.slices import summarise
 
 TARGETS, FRAMES = 40, 10
@@ -65,7 +65,7 @@ def test_equal_tables_do_not_differ_in_whatever_order() -> None:
 def test_figures_are_those_of_the_evaluation() -> None:
     table = scored(chance(0.2, 0), found=150)
     rows = table[table["method"].isin(["Face2Face", "original"])]
-    told = summarise(rows, np.zeros((2, HISTOGRAM_BINS)), Calibration(temperature=1, threshold=0.5))
+    told = summarise(rows, [PixelScores()], Calibration(temperature=1, threshold=0.5))
     difference = compare(table, scored())["Face2Face/c23"]
     assert difference["frame_accuracy"].candidate == told["frame_accuracy"] < difference["frame_accuracy"].champion == 1
     assert difference["miou"].candidate == told["miou"] < difference["miou"].champion

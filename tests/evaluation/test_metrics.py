@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, against other ways to compute them, and against values computed by hand."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,8 @@ from emd_core.detection.metrics import (
     COUNTS,
     confusion,
     equal_error_rate,
-    histogram_roc,
     mean_iou,
     pixel_accuracy,
-    score_histogram,
 )
 from emd_core.errors import UserError
 from emd_core.evaluation import bootstrap
@@ -36,6 +36,7 @@ from emd_core.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
 )
+from emd_core.evaluation.pixel_scores import CAPACITY, PixelScores, pixel_roc
 from emd_core.evaluation.scoring import roc_table
 from emd_core.evaluation.slices import summarise, summarise_slices
 
@@ -56,6 +57,24 @@ def scores(n: int, seed: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.nd
     return (rng.random(n) < expit(logits)).astype(int), expit(sharpness * logits)
 
 
+def scored(score: np.ndarray, truth: np.ndarray, batch: int = 10**9) -> PixelScores:
+    """Pixels that were scored, in batches."""
+    pixels = PixelScores()
+    for start in range(0, score.size, batch):
+        part = slice(start, start + batch)
+        pixels.add(score.astype(np.float32).ravel()[part], truth.astype(bool).ravel()[part])
+    return pixels
+
+
+def some() -> PixelScores:
+    return scored(np.array([0.2, 0.7]), np.array([0, 1]))
+
+
+def pixel_auc(score: np.ndarray, truth: np.ndarray, batch: int = 10**9) -> float:
+    fpr, tpr = pixel_roc([scored(score, truth, batch)])
+    return float(np.trapezoid(tpr, fpr))
+
+
 def test_against_scikit_learn(pixels: tuple[np.ndarray, np.ndarray]) -> None:
     score, truth = pixels
     counts = confusion(score > 0.5, truth).sum(axis=0).tolist()
@@ -63,8 +82,7 @@ def test_against_scikit_learn(pixels: tuple[np.ndarray, np.ndarray]) -> None:
     assert mean_iou(*counts) == pytest.approx(jaccard_score(*flat, average="macro"))
     assert type(mean_iou(*counts)) is float  # a training keeps it in its checkpoint, which takes no numpy numbers
     assert pixel_accuracy(*counts) == pytest.approx((flat[0] == flat[1]).mean())
-    fpr, tpr = histogram_roc(score_histogram(score, truth))
-    assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(truth.ravel(), score.ravel()), abs=1e-3)
+    assert pixel_auc(score, truth) == pytest.approx(roc_auc_score(truth.ravel(), score.ravel()), abs=1e-9)
 
 
 def test_counts_do_not_depend_on_batches(pixels: tuple[np.ndarray, np.ndarray]) -> None:
@@ -72,8 +90,42 @@ def test_counts_do_not_depend_on_batches(pixels: tuple[np.ndarray, np.ndarray]) 
     whole = confusion(score > 0.5, truth).sum(axis=0)
     parts = sum(confusion(score[i : i + 4] > 0.5, truth[i : i + 4]).sum(axis=0) for i in (0, 4))
     assert (whole == parts).all()
-    histograms = [score_histogram(score[i : i + 4], truth[i : i + 4]) for i in (0, 4)]
-    assert (score_histogram(score, truth) == sum(histograms)).all()
+
+
+@pytest.mark.parametrize("n", [4, 50, 1_000, 1_000_000])
+@pytest.mark.parametrize(
+    "scores_of",
+    [
+        pytest.param(lambda x: expit(x - 20), id="sure of originals"),
+        pytest.param(lambda x: expit(x + 15), id="sure of fakes, nearly all rounded to 1"),
+        pytest.param(lambda x: 0.5 + 1e-6 * x, id="nearly the same everywhere"),
+        pytest.param(lambda x: np.round(expit(x), 1), id="ties"),
+        pytest.param(lambda x: x > 1, id="two values"),
+        pytest.param(lambda x: np.where(x > 0, expit(x), 1e-7 * expit(x)), id="two scales"),
+    ],
+)
+def test_pixel_auc_of_any_scores_is_scikit_learns(n: int, scores_of: Callable[[np.ndarray], np.ndarray]) -> None:
+    rng = np.random.default_rng(n)
+    truth = np.arange(n) % 3 == 1
+    score = scores_of(rng.normal(0, 1, n) + truth).astype(np.float32)
+    assert pixel_auc(score, truth) == pytest.approx(roc_auc_score(truth, score), abs=1e-4 if n > CAPACITY else 1e-9)
+    assert pixel_auc(score, truth) == pixel_auc(score, truth, batch=77_777)
+
+
+def test_pixel_auc_below_one_bin_of_two_thousand() -> None:
+    assert pixel_auc(np.array([1e-6, 1e-6, 1e-4, 1e-4]), np.array([0, 0, 1, 1])) == 1.0
+
+
+def test_scores_that_rise_with_time_are_no_harder_and_memory_is_bounded() -> None:
+    """The worst order for whatever would set its bins by the first batches."""
+    n = 40 * CAPACITY
+    score, truth = np.sort(np.random.default_rng(0).random(n, np.float32)), np.arange(n) % 7 < 3
+    score[truth] **= np.float32(0.9)
+    pixels = scored(score, truth, batch=1_000_000)
+    fpr, tpr = pixel_roc([pixels])
+    assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(truth, score), abs=1e-5)
+    label, kept, weight = pixels.weighted()
+    assert len(kept) < 2 * 6 * CAPACITY and weight[label == 1].sum() == truth.sum() and weight.sum() == n
 
 
 def test_iou_of_an_absent_class_is_undefined_not_perfect() -> None:
@@ -151,7 +203,7 @@ def frame(
     method: str, target: str, source: str, score: float, counts: list[int], mask_share: float = 0.1
 ) -> dict[str, object]:
     row = {"method": method, "target": target, "source": source, "quality": "c23", "label": int(method != "original")}
-    row |= {"video": "any", "frame": 0, "score": score, "mask_share": mask_share}
+    row |= {"video": f"{method}/c23/{target}_{source}", "frame": 0, "score": score, "mask_share": mask_share}
     return row | dict(zip(COUNTS, counts, strict=True))
 
 
@@ -165,15 +217,8 @@ BY_HAND = [
 ]
 
 
-def histograms(*methods: str) -> dict[tuple[str, str], np.ndarray]:
-    counts = np.zeros((2, 8))
-    counts[:, 0] = 1
-    return {(method, "c23"): counts for method in methods}
-
-
 def test_slices_by_hand() -> None:
-    every = histograms("original", "Face2Face", "Deepfakes")
-    slices = summarise_slices(pd.DataFrame(BY_HAND), every, Calibration(temperature=1.0, threshold=0.65))
+    slices = summarise_slices(pd.DataFrame(BY_HAND), defaultdict(some), Calibration(temperature=1.0, threshold=0.65))
     assert set(slices) == {"Face2Face/c23", "Deepfakes/c23"}
     f2f = slices["Face2Face/c23"]
     assert (f2f["frames"], f2f["videos"], f2f["masks"]) == (4, 2, 4)
@@ -190,36 +235,44 @@ def test_slices_by_hand() -> None:
     assert slices["Deepfakes/c23"]["video_accuracy"] == 0.5
 
 
-def test_a_video_is_a_method_a_target_and_a_source() -> None:
-    other = BY_HAND[2] | {"source": "002", "score": 0.1}
-    figures = summarise(pd.DataFrame([*BY_HAND[:4], other]), np.ones((2, 8)), AS_TRAINED)
-    assert (figures["videos"], figures["video_accuracy"]) == (3, 2 / 3)
+def test_fakes_of_one_original_are_videos_of_their_own_though_nobody_knows_their_sources() -> None:
+    """DFDC tells no sources: `ccc` is real, `ddd` and `ggg` were made from it."""
+    counts = [100, 0, 0, 0]
+    videos = {"original/released/ccc": 0.1, "DFDC/released/ddd": 0.9, "DFDC/released/ggg": 0.3}
+    rows = [
+        frame(key.split("/")[0], "ccc", "", score, counts, float("nan")) | {"video": key, "frame": number}
+        for key, score in videos.items()
+        for number in range(2)
+    ]
+    figures = summarise(pd.DataFrame(rows), [some()], AS_TRAINED)
+    assert (figures["videos"], figures["frames"], figures["video_accuracy"]) == (3, 6, 2 / 3)
+    assert figures["video_auc"] == 1 and figures["video_accuracy_low"] == 1 / 3  # once the two fakes are both `ggg`
 
 
 def test_pixel_figures_are_counted_where_the_mask_is_known() -> None:
     unknown = frame("Face2Face", "002", "003", 0.9, [0, 0, 0, 0], mask_share=float("nan"))
     rows = [row for row in BY_HAND if row["method"] != "Deepfakes"]
-    known, some = (summarise(pd.DataFrame(r), np.ones((2, 8)), AS_TRAINED) for r in (rows, [*rows, unknown]))
-    assert (some["masks"], some["frames"]) == (4, 5)
+    known, partly = (summarise(pd.DataFrame(r), [some()], AS_TRAINED) for r in (rows, [*rows, unknown]))
+    assert (partly["masks"], partly["frames"]) == (4, 5)
     for name in ("pixel_accuracy", "pixel_accuracy_per_image", "miou", "miou_floor", "iou_per_fake", "pixel_auc"):
-        assert some[name] == known[name] is not None
+        assert partly[name] == known[name] is not None
 
 
 def test_what_cannot_be_measured_is_none() -> None:
     without = [row | {"mask_share": float("nan")} | dict.fromkeys(COUNTS, 0) for row in BY_HAND if row["label"]]
     originals = [row for row in BY_HAND if not row["label"]]
-    zeros = dict.fromkeys(histograms("original", "Face2Face", "Deepfakes"), np.zeros((2, 8)))
-    no_masks = summarise_slices(pd.DataFrame(originals + without), zeros, AS_TRAINED)["Face2Face/c23"]
+    nothing = defaultdict(PixelScores)
+    no_masks = summarise_slices(pd.DataFrame(originals + without), nothing, AS_TRAINED)["Face2Face/c23"]
     pixel_figures = {name for name in no_masks if name.startswith(("pixel", "miou", "iou"))}
     assert {name for name, value in no_masks.items() if value is None} == pixel_figures
     assert {"miou_floor", "pixel_accuracy_low", "iou_per_fake", "pixel_auc"} < pixel_figures
     fakes = pd.DataFrame([row for row in BY_HAND if row["label"]])
-    alone = summarise(fakes[fakes["method"] == "Face2Face"], np.ones((2, 8)), AS_TRAINED)
+    alone = summarise(fakes[fakes["method"] == "Face2Face"], [some()], AS_TRAINED)
     undefined = {"frame_auc", "frame_eer", "video_auc", "frame_auc_low", "frame_auc_high"}
     assert {name for name, value in alone.items() if value is None} == undefined
-    assert set(roc_table(pd.DataFrame(originals + without), zeros, "original")["task"]) == {"frame"}
-    assert set(roc_table(fakes, histograms("original", "Face2Face", "Deepfakes"), "original")["task"]) == {"pixel"}
-    assert roc_table(pd.DataFrame(without), zeros, "original").empty
+    assert set(roc_table(pd.DataFrame(originals + without), nothing, "original")["task"]) == {"frame"}
+    assert set(roc_table(fakes, defaultdict(some), "original")["task"]) == {"pixel"}
+    assert roc_table(pd.DataFrame(without), nothing, "original").empty
 
 
 def slice_of(videos: int, frames: int, seed: int, alike: bool) -> pd.DataFrame:
@@ -243,8 +296,8 @@ def width(figures: dict[str, Any], name: str) -> float:
 
 def test_intervals_know_that_frames_of_a_video_are_alike() -> None:
     naive = 2 * 1.96 * np.sqrt(0.8 * 0.2 / 1200)  # of the share of right answers among 1200 independent frames
-    alike = summarise(slice_of(120, 10, 0, alike=True), np.ones((2, 8)), AS_TRAINED)
-    apart = summarise(slice_of(120, 10, 0, alike=False), np.ones((2, 8)), AS_TRAINED)
+    alike = summarise(slice_of(120, 10, 0, alike=True), [some()], AS_TRAINED)
+    apart = summarise(slice_of(120, 10, 0, alike=False), [some()], AS_TRAINED)
     assert width(apart, "frame_accuracy") == pytest.approx(naive, rel=0.25)
     assert width(alike, "frame_accuracy") == pytest.approx(naive * np.sqrt(10), rel=0.25)
     for figures in (alike, apart):
@@ -264,7 +317,7 @@ def test_auc_of_a_resample_is_that_of_its_frames() -> None:
 
 
 def test_figures_do_not_depend_on_the_order_of_rows() -> None:
-    frames, histogram = slice_of(14, 3, 2, alike=False), np.ones((2, 8))
-    figures = summarise(frames, histogram, AS_TRAINED)
-    assert figures == summarise(frames.sample(frac=1, random_state=0), histogram, AS_TRAINED)
+    frames, pixels_ = slice_of(14, 3, 2, alike=False), [some()]
+    figures = summarise(frames, pixels_, AS_TRAINED)
+    assert figures == summarise(frames.sample(frac=1, random_state=0), pixels_, AS_TRAINED)
     assert figures["frame_accuracy"] == accuracy_score(frames["label"], frames["score"] > 0.5)
