@@ -131,6 +131,7 @@ def require_one_model(checkpoint: Path, metrics: dict[str, Any], verdict: Decisi
             f"{checkpoint} is model {found}, but the evaluation is of {metrics['model']} and the decision on "
             f"{verdict.model}; run evaluate and gate on this model first."
         )
+    load_detector(checkpoint)  # it refuses what must not be registered
 
 
 def require_one_data_set(metrics: dict[str, Any], masks: Path) -> None:

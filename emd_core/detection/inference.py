@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from emd_core.detection.crops import Batch, FaceCrops
+from emd_core.errors import UserError
 from emd_core.models.detector import Detector
 from emd_core.models.parts.precision import Precision, autocast, to_input
 
@@ -17,7 +18,13 @@ def predict(model: Detector, image_B3HW: Tensor, precision: Precision) -> tuple[
     device = next(model.parameters()).device
     with autocast(device, precision):
         logits_B2, mask_B1HW = model(to_input(image_B3HW, device))
-    return logits_B2.float().softmax(1)[:, 1].cpu().numpy(), mask_B1HW.float().sigmoid().squeeze(1).cpu().numpy()
+    score, mask = logits_B2.float().softmax(1)[:, 1].cpu().numpy(), mask_B1HW.float().sigmoid().squeeze(1).cpu().numpy()
+    if not (np.isfinite(score).all() and np.isfinite(mask).all()):
+        raise UserError(
+            "the network's answers are not finite, so nothing can be said of them: its training diverged, or its "
+            "numbers overflow; train it with a lower learning rate, or compute in fp32."
+        )
+    return score, mask
 
 
 def predict_all(

@@ -1,5 +1,6 @@
 """Training of EMD: the second loop of Algorithm 1, with the freeze schedule of section 4.2."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -124,8 +125,10 @@ def train_emd(
             done, started = len(losses), time.perf_counter()
             try:
                 for _ in _steps(model, optimizer, inputs, cfg.precision, losses):
+                    state.watch(losses)
                     if stop.check():
                         state.save_within(losses, generators)
+                state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
                 metrics = {"train/loss": loss, **distributed.on_main(lambda: validate(model, val, cfg, stop))}
@@ -210,7 +213,7 @@ def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, tit
 
 
 def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption) -> dict[str, float]:
-    """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask."""
+    """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask if they tell it."""
     model.eval()
     right, loss, counts = 0, 0.0, np.zeros(4, np.int64)
     for batch, score, mask_score in stop.watch(predict_all(model, crops, cfg.batch_size, cfg.precision)):
@@ -220,4 +223,5 @@ def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption)
         known = batch.known.numpy()
         counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
     figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
-    return figures | ({"val/miou": mean_iou(*counts.tolist())} if counts.any() else {})
+    miou = mean_iou(*counts.tolist())
+    return figures | ({"val/miou": miou} if math.isfinite(miou) else {})

@@ -147,7 +147,7 @@ def train_fer(
                     group["lr"] = lr
                 title = f"train_fer, {phase.branches} branches, epoch {epoch + 1}/{phase.epochs}"
                 started = time.perf_counter()
-                loss = _train_epoch(model, optimizer, tqdm(loader, title), phase.branches, cfg, stop)
+                loss = _train_epoch(model, optimizer, tqdm(loader, title), phase.branches, cfg, stop, state)
                 speed = len(loader) * cfg.batch_size / (time.perf_counter() - started)
                 metrics = {"train/loss": loss, "train/branches": float(phase.branches)}
                 if phase.validates(epoch):
@@ -202,12 +202,18 @@ def augmentation() -> v2.Compose:
 
 
 def _train_epoch(
-    model: ESR, optimizer: torch.optim.Optimizer, batches: tqdm, branches: int, cfg: TrainFer, stop: Preemption
+    model: ESR,
+    optimizer: torch.optim.Optimizer,
+    batches: tqdm,
+    branches: int,
+    cfg: TrainFer,
+    stop: Preemption,
+    state: Resumable,
 ) -> float:
     """One pass over the batches; the mean loss."""
     model.train()
     device = next(model.parameters()).device
-    total = 0.0
+    losses: list[Tensor] = []
     for image, label in stop.watch(batches):
         with autocast(device, cfg.precision):
             _, logits_BKN = model(to_input(image, device), branches)
@@ -215,8 +221,9 @@ def _train_epoch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.item()
-    return total / len(batches)
+        losses.append(loss.detach())
+        state.watch(losses)
+    return sum(state.require_finite(losses).tolist()) / len(losses)
 
 
 @torch.inference_mode()

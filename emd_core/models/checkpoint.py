@@ -1,6 +1,7 @@
 """Checkpoints that describe themselves: weights and the config that builds the network, in one safetensors file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def _save(path: Path, kind: str, model: nn.Module, config: dict[str, Any]) -> No
     # One entry only: safetensors writes several in an order that changes from run to run, and with it the digest.
     metadata = {"emd": json.dumps({"kind": kind, "version": VERSION, "config": config})}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if found := not_finite(weights):
+        raise UserError(f"{path} is not written, as {found}: the training diverged; lower its learning rate.")
     with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata)
 
@@ -66,4 +69,12 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} holds kind '{metadata.get('kind')}' version {metadata.get('version')}, not '{kind}' version "
             f"{VERSION}; name a checkpoint that this version of the project wrote."
         )
+    if found := not_finite(weights):
+        raise UserError(f"{path} is of no use, as {found}; train it again with a lower learning rate, or name another.")
     return metadata["config"], weights
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """What of the weights is no number, for a sentence; "" where all is well."""
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    return f"{len(bad)} of its {len(weights)} tensors are not finite, first {bad[0]}" if bad else ""

@@ -24,4 +24,4 @@ def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:
 def write_training_output(work: Path, history: list[dict[str, float]]) -> None:
     """curves.csv (one row per epoch) and metrics.json (the best epoch)."""
     pd.DataFrame(history).rename_axis("epoch").to_csv(work / "curves.csv")
-    (work / "metrics.json").write_text(json.dumps(best_metrics(history), indent=2) + "\n")
+    (work / "metrics.json").write_text(json.dumps(best_metrics(history), indent=2, allow_nan=False) + "\n")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from emd_core.errors import Preempted
+from emd_core.errors import Preempted, UserError
 from emd_core.storage.atomic import atomic_file
 from emd_core.training import distributed
 
@@ -20,6 +20,7 @@ EpochHook = Callable[[int, dict[str, float]], None]
 # After an epoch that this very process trained: its number, the model in eval mode, and what a repetition of the epoch
 # need not repeat, such as its speed. Called before the EpochHook.
 WatchHook = Callable[[int, nn.Module, dict[str, float]], None]
+LOSSES_WATCHED = 20  # steps between two looks at whether the losses are finite
 STATE = "checkpoint.pt"  # file that a training goes on from, of no use once it is over
 
 
@@ -76,9 +77,25 @@ class Resumable:
 
     def save_within(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
         """The state within an epoch, after a step; all ranks must call it together."""
-        self.losses = list(distributed.mean(torch.stack(losses)).cpu())
+        self.losses = list(self.require_finite(losses))
         self._random = distributed.gather([generator.get_state() for generator in generators])
         self._write()
+
+    def watch(self, losses: list[Tensor]) -> None:
+        """After each step: are the newest losses finite? Asked now and then only, as a GPU has to wait for it."""
+        if len(losses) % LOSSES_WATCHED == 0:
+            self.require_finite(losses, len(losses) - LOSSES_WATCHED)
+
+    def require_finite(self, losses: list[Tensor], since: int = 0) -> Tensor:
+        """The losses of the epoch's steps from `since` on, means over the ranks; all refuse what is not finite."""
+        means = distributed.mean(torch.stack(losses[since:])).cpu()
+        for step in (~means.isfinite()).nonzero()[:1].flatten().tolist():
+            raise UserError(
+                f"the loss is {means[step]:g} in step {since + step + 1} of epoch {len(self.history) + 1}, at a "
+                f"learning rate of {max(group['lr'] for group in self._optimizer.param_groups):g}: the training "
+                "diverges; lower its learning rate, or compute in fp32 (what earlier epochs left stays)."
+            )
+        return means
 
     def _read(self) -> dict[str, Any] | None:
         return torch.load(self._path, map_location="cpu", weights_only=True) if self._path.exists() else None

@@ -1,10 +1,12 @@
 """Training: balanced epochs, and a run that was killed ends as one that was not."""
 
 import json
+import math
 import multiprocessing
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,14 @@ import torch
 
 from emd_core.detection.crops import FaceCrops, balanced_order
 from emd_core.detection.inputs import mirror
-from emd_core.detection.training import choose_targets, train_emd
+from emd_core.detection.training import choose_targets, train_emd, validate
 from emd_core.errors import UserError
 from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr
+from emd_core.models.emd import EMD as EMDNetwork
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.storage.validity import require_validated
+from emd_core.training.resuming import Preemption
 from tests.fakes.training_data import EMD, SIZE, train, write_training_data
 
 
@@ -36,6 +40,46 @@ def test_a_killed_training_ends_with_the_same_model(data: Path, tmp_path: Path) 
     assert resumed == whole
     a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_first_loss_that_is_not_finite_stops_the_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three steps in an epoch the fifth fails: the model and the state of the first epoch stay."""
+    sound, calls = EMDNetwork.loss, []
+
+    def loss(self: EMDNetwork, *inputs: Any) -> torch.Tensor:
+        calls.append(1)
+        return sound(self, *inputs) * (math.nan if len(calls) >= 5 else 1)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError) as refused:
+        patched.setattr(EMDNetwork, "loss", loss)
+        train(data, tmp_path / "run")
+    assert "the loss is nan in step 2 of epoch 2, at a learning rate of 0.001" in str(refused.value)
+    load_detector(tmp_path / "run" / CHECKPOINT)
+    mended = train(data, tmp_path / "run")  # goes on with the second epoch
+    assert mended == train(data, tmp_path / "whole")
+
+
+def test_a_training_that_diverges_at_once_leaves_no_model(data: Path, tmp_path: Path) -> None:
+    cfg = EMD.model_copy(update={"lr": 1e30, "warmup_epochs": 0})
+    ways = {"faces": data / "faces", "masks": data / "masks", "fer": data / "fer" / CHECKPOINT, "work": tmp_path}
+    with pytest.raises(
+        UserError, match=r"in step [23] of epoch 1, at a learning rate of 1e\+30: the training diverges"
+    ):
+        train_emd(cfg, **ways, on_epoch=lambda epoch, metrics: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_validation_without_manipulated_pixels_has_no_miou(data: Path) -> None:
+    val = FaceCrops(data / "faces", data / "masks", "val")
+    val.table = val.table[val.table["label"] == 0].reset_index(drop=True)
+    network = MultiTask(MultiTaskConfig(kind="multitask", size=SIZE, expression=False), None)
+    with torch.no_grad():
+        for parameter in network.decoder.parameters():
+            parameter.zero_()
+    figures = validate(network, val, EMD, Preemption(""))
+    assert set(figures) == {"val/accuracy", "val/loss"} and all(map(math.isfinite, figures.values()))
 
 
 def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:

@@ -170,6 +170,18 @@ def test_no_val_split_is_refused(data: Path, tmp_path: Path) -> None:
         run(tmp_path, tmp_path / "out")
 
 
+def test_answers_that_are_no_numbers_are_refused(data: Path, tmp_path: Path) -> None:
+    network = load_detector(data / "model" / CHECKPOINT)
+    with torch.no_grad():
+        for weight in network.encoder.parameters():
+            weight.mul_(1e30)  # finite, their products are not
+    shutil.copytree(data, tmp_path / "data")
+    save_detector(tmp_path / "data/model" / CHECKPOINT, network)
+    with pytest.raises(UserError, match="the network's answers are not finite"):
+        run(tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def crops(data: Path) -> FaceCrops:
     return FaceCrops(data / "faces", data / "masks", "test")

@@ -203,6 +203,14 @@ def test_too_few_expressions_are_refused(expressions: Path, tmp_path: Path) -> N
         train(cfg, expressions, tmp_path / "run")
 
 
+@pytest.mark.parametrize("cfg", [FER, TWO], ids=["joint", "branch by branch"])
+def test_a_training_that_diverges_is_stopped(cfg: TrainFer, expressions: Path, tmp_path: Path) -> None:
+    wild = cfg.model_copy(update={"recipe": cfg.recipe.model_copy(update={"lr": 1e30})})
+    with pytest.raises(UserError, match=r"the loss is nan in step \d of epoch 1, at a learning rate of 1e\+30"):
+        train(wild, expressions, tmp_path / "run")
+    assert not list(tmp_path.rglob(CHECKPOINT))
+
+
 @pytest.mark.parametrize("recipe", [{"kind": "jointly"}, {"kind": "joint", "epochs": 1, "lr": 1e-3, "old_lr": 1}])
 def test_a_wrong_recipe_is_refused(recipe: dict[str, Any]) -> None:
     wrong = FER.model_dump() | {"recipe": recipe}
