@@ -1,7 +1,6 @@
 """`python -m components <stage>`: each stage's signature is its command line."""
 
 import ast
-import errno
 import importlib
 import inspect
 import json
@@ -18,7 +17,7 @@ from components import STAGES, Ins
 from components.cluster.kubeflow import list_paths, write_outputs
 from emd_core.config import lay_over, read_params
 from emd_core.config import section as read_section
-from emd_core.errors import Preempted, UserError
+from emd_core.errors import Preempted, UserError, fault_of_place
 
 # Telemetry of our tools is off unless the user turned it on.
 TELEMETRY_OFF = {
@@ -174,11 +173,8 @@ def exit_on_user_error(run: Callable[[], Any]) -> None:
         _say(f"stopped: {stop}")
         sys.exit(128 + signal.SIGTERM)  # 143, what a shell says of a process that SIGTERM ended
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            where = f" ({error.filename})" if error.filename else ""
-            sys.exit(_refuse(f"the disk is full{where}; free some space and start again, nothing is lost."))
-        if error.errno == errno.EACCES:
-            sys.exit(_refuse(f"{error.filename} may not be read or written; mend its permissions."))
+        if sentence := fault_of_place(error):
+            sys.exit(_refuse(sentence))
         raise
 
 

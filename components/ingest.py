@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from pydantic import Field
 from tqdm import tqdm
 
@@ -12,12 +13,14 @@ from components import In, Out
 from emd_core.config import Config
 from emd_core.datasets import celebdf, deeperforensics, dfd, dfdc, dftimit, faceforensics, own_videos, uadfv
 from emd_core.datasets.rows import strays
+from emd_core.errors import UserError
 from emd_core.parallel import in_order
 from emd_core.storage.atomic import atomic_dir
 from emd_core.storage.limits import limit_bad_videos
 from emd_core.storage.manifest import OK, UNREADABLE, VIDEOS, require_inside, write_manifest
 from emd_core.video.decode import BrokenVideo, check_opens
 
+REMEDIES = {"dfdc": dfdc.WHERE, "own_videos": "give lines of videos.csv a split, or list more people"}
 LAYOUTS = {
     "faceforensics": faceforensics.list_videos,
     "dfd": dfd.list_videos,
@@ -37,6 +40,9 @@ class Ingest(Config):
     methods: list[str] = Field(min_length=1, description="Manipulations to take, by the dataset's names.")
     qualities: list[str] = Field(min_length=1, description="Compressions to take, by the dataset's names.")
     max_bad_share: float = Field(ge=0, le=1, description="Share of missing or unreadable videos that is tolerated.")
+    require_splits: list[Literal["train", "val", "test"]] = Field(
+        default=[], description="Splits that must hold a usable video; of others that hold none a warning is given."
+    )
     workers: int = Field(ge=1, description="Processes; each opens one video at a time.")
 
 
@@ -60,10 +66,27 @@ def ingest(cfg: Ingest, *, dataset: In, videos: Out) -> None:
             f"warning: {len(unnamed)} videos are left out, as nothing names them: {', '.join(unnamed[:3])}{more}",
             file=sys.stderr,
         )
+    tell_of_splits(cfg, table)
     bad = table[table["status"] != OK]
     limit_bad_videos("ingest", dict(zip(bad["video"], bad["reason"], strict=True)), len(table), cfg.max_bad_share)
     with atomic_dir(videos) as work:
         write_manifest(work, table, VIDEOS, {})
+
+
+def tell_of_splits(cfg: Ingest, table: pd.DataFrame) -> None:
+    """Say which splits are empty, before hours of cropping end in validate_data's refusal; a set for testing is whole.
+
+    Raises:
+        UserError: one of them is required.
+    """
+    held = set(table.loc[table["status"] == OK, "split"])
+    absent = [split for split in ("train", "val", "test") if split not in held]
+    named = f"no usable video is in {' and '.join(absent)}"
+    remedy = REMEDIES.get(cfg.dataset, "mend the data set's lists")
+    if set(absent) & set(cfg.require_splits):
+        raise UserError(f"{named}, but ingest.require_splits is {cfg.require_splits}; {remedy}, or require fewer.")
+    if absent and held != {"test"}:
+        tqdm.write(f"warning: {named}, which validate_data and train_emd refuse; {remedy}.", file=sys.stderr)
 
 
 def _problem(dataset: Path, path: str) -> str:

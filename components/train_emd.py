@@ -47,7 +47,7 @@ def _train(cfg: TrainEmd, faces: Path, masks: Path, fer: Path, report: Path, mod
     key = input_key(cfg, [crops.id, truth.id, fer_digest])
     inputs = {"faces": faces, "masks": masks, "fer": fer}
     with (
-        resumable_dir(model, key, state=[STATE, RUN]) as work,
+        resumable_dir(model, key, state=[f"{STATE}*", RUN]) as work,
         stage_run("train_emd", cfg, inputs, name=run_name(cfg), resume=work / RUN) as run,
     ):
         val = FaceCrops(faces, masks, "val", cfg.methods, cfg.qualities)

@@ -19,6 +19,7 @@ from emd_core.expressions import training as core
 from emd_core.expressions.training import TrainFer
 from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.reading import is_companion
 from emd_core.storage.atomic import resumable_dir
 from emd_core.training import distributed
 from emd_core.training.output import best_metrics, input_key, write_training_output
@@ -28,7 +29,8 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
     """expressions: AffectNet-shaped folder; fer: the trained network."""
     distributed.refuse_several_processes("train_fer")
     history: list[dict[str, float]] = []
-    images = sorted((str(p.relative_to(expressions)), p.stat().st_size) for p in expressions.rglob("*.*"))
+    found = ((p.relative_to(expressions), p) for p in expressions.rglob("*.*") if not is_companion(p.name))
+    images = sorted((str(name), path.stat().st_size) for name, path in found)
     data, name = digest(images), f"train_fer {cfg.network.branches} branches {cfg.network.size} px seed {cfg.seed}"
     with (
         resumable_dir(fer, input_key(cfg, images), state=[core.PHASES, RUN]) as work,

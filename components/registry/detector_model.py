@@ -5,7 +5,6 @@ MLflow runs this file when it logs and when it loads the model; the checkpoint i
 
 import base64
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,12 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from numpy.typing import NDArray
-from PIL import Image
 
 from emd_core.detection.inference import predict
 from emd_core.faces.boxes import Square, choose_face, crop_square, cut
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.precision import pick_device
+from emd_core.pictures import decode
 
 if TYPE_CHECKING:
     from emd_core.faces.detectors import FaceDetector
@@ -35,7 +34,6 @@ CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
 MIN_FACE = 40  # px
 FACE_THRESHOLD = 0.9
 MAGIC = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
-MAX_PIXELS = 50_000_000  # of a picture: a file of a megabyte can claim gigabytes
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
@@ -142,19 +140,6 @@ def _from_base64(text: bytes | str) -> bytes:
         return base64.b64decode(text)
     except ValueError:
         return b""  # a row that cannot be read, like other bytes that are no picture
-
-
-def decode(picture: bytes) -> NDArray[np.uint8] | None:
-    """PNG or JPEG bytes -> HWC uint8 RGB, [0, 255]; None where they are no whole picture of at most MAX_PIXELS."""
-    try:
-        with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as file:
-            if file.width * file.height > MAX_PIXELS:
-                return None
-            file.load()  # OpenCV fills up with grey what was cut off
-        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error):
-        return None
-    return None if image is None else np.asarray(image, np.uint8)
 
 
 def encode(mask_HW: NDArray[np.floating[Any]]) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from emd_core.reading import read_json, reading
+
 LOCK, PARAMS = Path("dvc.lock"), "params.yaml"
 CODE = ("components/", "emd_core/", "pipelines/")
 FOLDER = ".dir"  # ends the md5 of a folder, which is that of the list of its files
@@ -49,11 +51,13 @@ class Lock:
 
 def read(path: Path = LOCK) -> Lock | None:
     """The lock file; None where there is none."""
-    if not path.is_file():
+    if not path.exists():
         return None
-    text = path.read_bytes()
-    stages = yaml.load(text, _Yaml)["stages"] or {}
-    return Lock(hashlib.md5(text).hexdigest(), {name: _stage(name, entry) for name, entry in stages.items()})
+    remedy = "resolve its conflicts, restore it from git, or make it anew (`dvc commit`)"
+    with reading(path, "a lock file of DVC with the stages' inputs and outputs", remedy):
+        text = path.read_bytes()
+        stages = {name: _stage(name, entry) for name, entry in (yaml.load(text, _Yaml)["stages"] or {}).items()}
+    return Lock(hashlib.md5(text).hexdigest(), stages)
 
 
 def _stage(name: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +100,10 @@ def md5_of_list(held: Iterable[tuple[str, str]]) -> str:
 
 def _listed(cache: Path | None, md5: str) -> list[dict[str, str]]:
     place = None if cache is None else cache / "files/md5" / md5[:2] / md5[2:]
-    return json.loads(place.read_text()) if place is not None and place.is_file() else []
+    if place is None or not place.is_file():
+        return []
+    listed: list[dict[str, str]] = read_json(place, "a list of files in DVC's cache", "delete it and run `dvc pull`")
+    return listed
 
 
 def _cache() -> Path | None:

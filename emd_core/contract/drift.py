@@ -7,10 +7,10 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from pydantic import AfterValidator, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from emd_core.config import Config
-from emd_core.errors import UserError
+from emd_core.reading import read_text, reading
 
 LEVELS = np.linspace(0, 1, 21)  # of the quantiles; both ends included
 FIGURES = ("side", "sharpness")
@@ -61,13 +61,10 @@ def quantiles(values: ArrayLike) -> list[float]:
 
 def read_profile(path: Path) -> Profile:
     """Read a profile that `validate_data` wrote."""
-    try:
-        return Profile.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; validate_data.profile must name a profile.json, or be null.") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is no text"
-        raise UserError(f"{path} is no profile of data ({what}); name a profile.json of validate_data.") from None
+    told = ("a profile of data", "name a profile.json of validate_data in validate_data.profile, or set it to null")
+    text = read_text(path, *told)
+    with reading(path, *told):
+        return Profile.model_validate_json(text)
 
 
 def write_profile(path: Path, profile: Profile) -> None:

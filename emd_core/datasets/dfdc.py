@@ -7,7 +7,6 @@ The splits are the parts, as is common: 0-34 train, 35-39 val, 40-49 test (the m
 fake's source was, how it was made and where its mask lies is not published; there is one compression, as released.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,11 +15,13 @@ import pandas as pd
 
 from emd_core.datasets.rows import RELEASED, Files, Row, require_known, video_row, videos_table
 from emd_core.errors import UserError
+from emd_core.reading import read_json, shown
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("DFDC",)
 QUALITIES = (RELEASED,)
 SPLITS = {"train": range(35), "val": range(35, 40), "test": range(40, 50)}  # split -> its parts
+WHERE = "of DFDC, the parts 0 to 34 are train, 35 to 39 val and 40 to 49 test, so add a part of each"
 
 
 def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
 
 def _parts(root: Path) -> list[tuple[int, str]]:
     """Number and name of each part's folder, by number."""
-    names = sorted(p.name for p in root.iterdir()) if root.is_dir() else []
+    names = shown(root)
     found = [(int(m[1]), m[0]) for m in (re.fullmatch(r"dfdc_train_part_(\d+)", name) for name in names) if m]
     if not found:
         raise UserError(
@@ -89,16 +90,10 @@ def _part_rows(files: Files, part: str, number: int) -> Iterator[Row]:
 
 
 def _read_metadata(path: Path) -> dict[str, object]:
-    try:
-        entries = json.loads(path.read_text())
-        if not isinstance(entries, dict):
-            raise ValueError(f"it holds a {type(entries).__name__}")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; put the part's own file there.") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path} is not a JSON object of entries per video ({error}); put the dataset's own file there."
-        ) from None
+    what, remedy = "a JSON object of entries per video", "put the dataset's own file there"
+    entries = read_json(path, what, remedy)
+    if not isinstance(entries, dict):
+        raise UserError(f"{path} is not {what} (it holds a {type(entries).__name__}); {remedy}.")
     return entries
 
 

@@ -38,7 +38,7 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
 def _rows(files: Files, quality: str) -> Iterator[Row]:
     about = {"quality": quality, "split": "test"}
     originals = (files.root / "VidTIMIT").is_dir()
-    for subject in sorted(p.name for p in (files.root / quality).iterdir() if p.is_dir()):
+    for subject in files.folders(quality):
         for file in files.videos(f"{quality}/{subject}"):
             found = NAME.fullmatch(Path(file).stem)
             if not found:

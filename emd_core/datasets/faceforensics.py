@@ -12,7 +12,6 @@ A pair [a, b] stands for the originals a and b and the fakes a_b and b_a of ever
 b's expression or identity put in; it shares a's background, frames and split.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pandas as pd
 
 from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
+from emd_core.reading import read_json, reading
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -35,16 +35,13 @@ def read_splits(root: Path) -> Pairs:
     split_of: dict[str, str] = {}
     for split in SPLITS:
         path = root / "splits" / f"{split}.json"
-        try:
-            listed = json.loads(path.read_text())
+        told = ('a list of id pairs like [["071", "054"], …]', "put the official split files there")
+        listed = read_json(path, *told)
+        with reading(path, *told):
             pairs[split] = [(a, b) for a, b in listed]
             ids = {video_id for pair in pairs[split] for video_id in pair}
             if not all(isinstance(video_id, str) for video_id in ids):
                 raise TypeError("an id is not a string")
-        except FileNotFoundError:
-            raise UserError(f"{path} does not exist; put the official split files there.") from None
-        except (ValueError, TypeError) as error:
-            raise UserError(f'{path} is not a list of id pairs like [["071", "054"], …] ({error}); mend it.') from None
         for video_id in sorted(ids):
             if video_id in split_of:
                 raise UserError(

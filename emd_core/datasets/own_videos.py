@@ -10,18 +10,25 @@ expression was put in), split, mask_path.
 import csv
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from io import StringIO
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
 
 from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
+from emd_core.reading import read_text, reading
 from emd_core.storage.manifest import ORIGINAL
 
 LIST = "videos.csv"
 REQUIRED = ("path", "label")
 OPTIONAL = ("method", "quality", "split", "target", "source", "mask_path")
+# Labels that others write, and what they are here.
+MEANT = {"0.0": "0", "real": "0", "original": "0", "pristine": "0", "genuine": "0"}
+MEANT |= {"1.0": "1", "fake": "1", "manipulated": "1", "altered": "1", "deepfake": "1"}
 SPLITS = ("train", "val", "test")
 SHARES = (0.72, 0.86)  # of the groups: up to here train, up to here val, as FaceForensics++'s
 
@@ -46,29 +53,38 @@ def list_videos(root: Path, methods: Sequence[str], qualities: Sequence[str]) ->
 
 
 def _lines(path: Path) -> Iterator[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            wrong = [c for c in REQUIRED if c not in columns] or sorted(set(columns) - {*REQUIRED, *OPTIONAL})
-            if wrong:
-                known = ", ".join((*REQUIRED, *OPTIONAL))
-                raise UserError(
-                    f"{path}: column {wrong[0]} is missing or unknown; the first line must name them: {known}."
-                )
-            for cells in reader:
-                where = f"{path}, line {reader.line_num}"
-                if cells.pop(None, None):
-                    raise UserError(f"{where} has more cells than the first line; quote values that hold a comma.")
-                yield _complete({k: (v or "").strip() for k, v in cells.items()}, where)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8 ({error}); save it as one.") from None
+    # One Unicode form for all names, as two forms of one look the same; the files are found in either.
+    text = unicodedata.normalize("NFC", read_text(path, "a CSV file in UTF-8", "save it as one"))
+    with reading(path, "a CSV file in UTF-8", "save it as one"):
+        reader = csv.reader(StringIO(text), strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    columns = _require_columns(path, rows[0][1] if rows else [])
+    for number, cells in rows[1:]:
+        where = f"{path}, line {number}"
+        if any(cells[len(columns) :]):
+            raise UserError(f"{where} has more cells than the first line; quote values that hold a comma.")
+        if any(cells):  # spreadsheets leave lines of commas behind the last one
+            yield _complete(dict(zip_longest(columns, cells[: len(columns)], fillvalue="")), where)
+
+
+def _require_columns(path: Path, columns: list[str]) -> list[str]:
+    wrong = [c for c in REQUIRED if c not in columns] or sorted(set(columns) - {*REQUIRED, *OPTIONAL})
+    if wrong or len(set(columns)) < len(columns):
+        fault = f"column {wrong[0] or 'without a name'} is missing or unknown" if wrong else "a column is there twice"
+        known = ", ".join((*REQUIRED, *OPTIONAL))
+        raise UserError(
+            f'{path}: {fault}; the first line is "{",".join(columns)}", but must name some of these, in small letters '
+            f"and with commas between them: {known}."
+        )
+    return columns
 
 
 def _complete(line: dict[str, str], where: str) -> dict[str, str]:
     """The line with its optional values filled in; refuses values that mean nothing."""
     if line["label"] not in ("0", "1"):
-        raise UserError(f"{where}: label is '{line['label']}'; it must be 0 (original) or 1 (manipulated).")
+        meant = MEANT.get(line["label"].lower())
+        instead = f", so write {meant}" if meant else ""
+        raise UserError(f"{where}: label is '{line['label']}'; it must be 0 (original) or 1 (manipulated){instead}.")
     if line.get("split", "") not in ("", *SPLITS):
         raise UserError(f"{where}: split is '{line['split']}'; it must be train, val, test or empty.")
     real = line["label"] == "0"
@@ -84,7 +100,10 @@ def _complete(line: dict[str, str], where: str) -> dict[str, str]:
         raise UserError(f"{where}: path is empty; name the video, relative to the list.")
     for column in ("path", "mask_path"):
         inside = PurePosixPath(line.get(column, ""))
-        if inside.is_absolute() or ".." in inside.parts:
+        if "\\" in str(inside):
+            instead = PureWindowsPath(inside).as_posix()
+            raise UserError(f"{where}: {column} is '{inside}'; write '/' between folders: {instead}.")
+        if inside.is_absolute() or ".." in inside.parts or PureWindowsPath(inside).drive:
             raise UserError(f"{where}: {column} is '{inside}'; it must lie below the list's folder, without '..'.")
         line[column] = str(inside) if line.get(column) else ""
     name = str(PurePosixPath(line["path"]).with_suffix(""))

@@ -14,6 +14,7 @@ import pandas as pd
 from emd_core.errors import UserError
 from emd_core.expressions.face import Face
 from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.reading import is_companion, reading
 
 PLACES = {
     "train": {"folder": "train_set", "table": "training.csv"},
@@ -36,8 +37,8 @@ def list_faces(root: Path, split: str) -> list[Face]:
 
 
 def _newer(folder: Path) -> list[Face]:
-    annotations = sorted((folder / "annotations").glob("*_exp.npy"))
-    labelled = [(path, int(np.load(path, allow_pickle=False))) for path in annotations]
+    annotations = sorted(p for p in (folder / "annotations").glob("*_exp.npy") if not is_companion(p.name))
+    labelled = [(path, _label(path)) for path in annotations]
     return [
         Face(folder / "images" / path.name.replace("_exp.npy", ".jpg"), label, None)
         for path, label in labelled
@@ -45,11 +46,18 @@ def _newer(folder: Path) -> list[Face]:
     ]
 
 
+def _label(path: Path) -> int:
+    with reading(path, "an annotation, one number in an .npy file", "restore it, or drop it and its image"):
+        return int(np.load(path, allow_pickle=False).item())
+
+
 def _older(root: Path, path: Path) -> list[Face]:
-    table = pd.read_csv(path)
+    remedy = "restore the table as AffectNet ships it, in UTF-8 with commas between the cells"
+    with reading(path, "a CSV table", remedy):
+        table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
     absent = [name for name in ["subDirectory_filePath", *BOX, "expression"] if name not in table]
     if absent:
-        raise UserError(f"{path} has no column '{absent[0]}'; restore the table as AffectNet ships it.")
+        raise UserError(f"{path} has no column '{absent[0]}'; {remedy}.")
     table = table[pd.to_numeric(table["expression"], errors="coerce").isin(range(len(EXPRESSIONS)))]
     # Rows without a face have no box, but those are no expression and are gone by now.
     boxes = table[BOX].apply(pd.to_numeric, errors="coerce")
@@ -57,7 +65,7 @@ def _older(root: Path, path: Path) -> list[Face]:
     if len(bad):
         raise UserError(f"{path}: {bad.iloc[0]} has no face box ({len(bad)} such); give it one or drop its row.")
     return [
-        Face(root / IMAGES / file, int(label), (x, y, width, height))
+        Face(root / IMAGES / str(file).strip(), int(label), (x, y, width, height))
         for file, label, (x, y, width, height) in zip(
             table["subDirectory_filePath"], table["expression"], boxes.astype(int).to_numpy().tolist(), strict=True
         )

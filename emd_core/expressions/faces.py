@@ -1,17 +1,22 @@
 """Labelled faces to train the expression network on; whose layout a folder has is found from its files."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from emd_core.datasets.rows import Files
 from emd_core.errors import UserError
 from emd_core.expressions import affectnet, ferplus, rafdb
-from emd_core.expressions.face import Face
+from emd_core.pictures import read_picture
 
 LAYOUTS = (affectnet, ferplus, rafdb)
 
@@ -34,12 +39,14 @@ class ExpressionFaces(Dataset[tuple[Tensor, int]]):
             raise UserError(
                 f"{root} holds no expression faces in '{split}'; --expressions must be a folder of {expected}."
             )
-        self.faces: list[Face] = found[0]
-        missing = [face.path for face in self.faces if not face.path.is_file()]
+        files = Files(root)
+        written = [files.find(os.path.relpath(face.path, root)) for face in found[0]]
+        missing = [face.path for face, path in zip(found[0], written, strict=True) if path is None]
         if missing:
             raise UserError(
                 f"{missing[0]} is annotated but missing ({len(missing)} such); restore it or drop its annotation."
             )
+        self.faces = [replace(face, path=root / str(path)) for face, path in zip(found[0], written, strict=True)]
         self.labels = np.array([face.label for face in self.faces])
         self.size, self.augment = size, augment
 
@@ -48,9 +55,7 @@ class ExpressionFaces(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         face = self.faces[index]
-        image = cv2.imread(str(face.path), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise UserError(f"{face.path} is not a readable image; restore it, or drop it and its annotation.")
+        image: NDArray[Any] = read_picture(face.path)
         if face.box is not None:
             x, y, width, height = face.box
             image = image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emd_core.datasets.rows import read_lines
 from emd_core.errors import UserError
 from emd_core.expressions.face import Face
 from emd_core.models.parts.esr import EXPRESSIONS
@@ -27,17 +28,17 @@ def list_faces(root: Path, split: str) -> list[Face]:
     if not path.is_file():
         return []
     faces = []
-    with path.open(newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            try:
-                votes = np.array([float(v) for v in row[-len(VOTES) :]])  # older files have a box before them
-                expression = majority(votes)
-            except (ValueError, IndexError):
-                raise UserError(
-                    f"{path}, line {number}: not an image and {len(VOTES)} votes; restore the file."
-                ) from None
-            if expression in EXPRESSIONS:
-                faces.append(Face(folder / row[0], EXPRESSIONS.index(expression), None))
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            (row,) = csv.reader([line])
+            votes = np.array([float(v) for v in row[-len(VOTES) :]])  # older files have a box before them
+            expression = majority(votes)
+        except (ValueError, csv.Error):
+            raise UserError(
+                f"{path}, line {number}: not an image and {len(VOTES)} votes, set off by commas; restore the file."
+            ) from None
+        if expression in EXPRESSIONS:
+            faces.append(Face(folder / row[0].strip(), EXPRESSIONS.index(expression), None))
     return faces
 
 

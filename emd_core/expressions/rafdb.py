@@ -9,6 +9,7 @@ It has no validation set; its test set is taken for it.
 import re
 from pathlib import Path
 
+from emd_core.datasets.rows import read_lines
 from emd_core.errors import UserError
 from emd_core.expressions.face import Face
 from emd_core.models.parts.esr import EXPRESSIONS
@@ -24,8 +25,8 @@ def list_faces(root: Path, split: str) -> list[Face]:
     if not (root / LIST).is_file():
         return []
     faces = []
-    for number, line in enumerate((root / LIST).read_text().splitlines(), start=1):
-        found = re.fullmatch(r"((?:train|test)_\d+)\.jpg ([1-7])\s*", line)
+    for number, line in enumerate(read_lines(root / LIST), start=1):
+        found = re.fullmatch(r"((?:train|test)_\d+)\.jpg\s+([1-7])", line)
         if not found:
             raise UserError(f'{root / LIST}, line {number}: "{line}" is not like "train_00001.jpg 5"; restore it.')
         name, label = found[1], LABELS[int(found[2]) - 1]

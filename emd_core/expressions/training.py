@@ -11,12 +11,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
 from emd_core.config import Config
 from emd_core.errors import UserError
+from emd_core.expressions.batches import Batches
 from emd_core.expressions.faces import ExpressionFaces
 from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.parts.esr import ESR, EXPRESSIONS, ESRConfig, vote
@@ -139,7 +140,7 @@ def train_fer(
             state = Resumable(folder / STATE, model, optimizer)
             for epoch, metrics in enumerate(state.restore()):
                 on_epoch(first + epoch, metrics)
-            loader = DataLoader(subset, cfg.batch_size, shuffle=True, drop_last=True, num_workers=cfg.workers)
+            loader = Batches(subset, cfg.batch_size, shuffle=True, drop_last=True, num_workers=cfg.workers)
             for epoch in range(len(state.history), phase.epochs):
                 # An epoch does not depend on the random numbers of those before it: it can be resumed.
                 torch.manual_seed(cfg.seed + 1 + first + epoch)
@@ -232,7 +233,7 @@ def predict(model: ESR, faces: ExpressionFaces, cfg: TrainFer, branches: int | N
     model.eval()
     device = next(model.parameters()).device
     logits, labels = [], []
-    for image, label in DataLoader(faces, cfg.batch_size, num_workers=cfg.workers):
+    for image, label in Batches(faces, cfg.batch_size, num_workers=cfg.workers):
         with autocast(device, cfg.precision):
             logits.append(model(to_input(image, device), branches)[1].float().cpu())
         labels.append(label)

@@ -1,6 +1,5 @@
 """Face detectors behind one method, `detect`: RGB frames in, boxes out."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from emd_core.errors import UserError
 from emd_core.faces.boxes import Detection
 from emd_core.faces.mtcnn import MtcnnDetector
+from emd_core.storage.weights import read_state_dict
 
 RETINAFACE_RELEASE = "resnet50_2020-07-20"
 
@@ -63,11 +63,6 @@ def load_retinaface(weights: Path | None) -> dict[str, torch.Tensor]:
                 "file in crop_faces.weights, or use the detector mtcnn."
             ) from None
         return state
-    if not weights.is_file():
+    if not weights.exists():
         raise UserError(f"crop_faces.weights: {weights} does not exist; name RetinaFace's weight file, or null.")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"crop_faces.weights: {weights} is no PyTorch state dict ({reason}…).") from None
-    return state
+    return read_state_dict(weights)

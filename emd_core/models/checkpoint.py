@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -14,10 +14,12 @@ from emd_core.errors import UserError
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.detector import Detector
 from emd_core.models.parts.esr import ESR, ESRConfig
+from emd_core.reading import reading
 from emd_core.storage.atomic import atomic_file
 
 VERSION = "2"
 CHECKPOINT = "model.safetensors"  # its name in the output folder of a training stage
+TOLD = ("a whole safetensors file", "copy it again or train anew")
 
 
 def save_esr(path: Path, model: ESR) -> None:
@@ -32,16 +34,18 @@ def save_detector(path: Path, model: Detector) -> None:
 
 def load_esr(path: Path) -> ESR:
     config, weights = _read(path, "esr")
-    model = ESR(ESRConfig.model_validate(config))
-    model.load_state_dict(weights)
+    with reading(path, *TOLD):
+        model = ESR(ESRConfig.model_validate(config))
+        model.load_state_dict(weights)
     return model.eval()
 
 
 def load_detector(path: Path) -> Detector:
     config, weights = _read(path, "detector")
-    fer = None if config["fer"] is None else ESR(ESRConfig.model_validate(config["fer"]))
-    model = build_detector(TypeAdapter(NetworkConfig).validate_python(config["network"]), fer)
-    model.load_state_dict(weights)
+    with reading(path, *TOLD):
+        fer = None if config["fer"] is None else ESR(ESRConfig.model_validate(config["fer"]))
+        model = build_detector(TypeAdapter(NetworkConfig).validate_python(config["network"]), fer)
+        model.load_state_dict(weights)
     return model.eval()
 
 
@@ -55,15 +59,19 @@ def _save(path: Path, kind: str, model: nn.Module, config: dict[str, Any]) -> No
         save_file(weights, temporary, metadata)
 
 
-def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
+def require_whole(path: Path) -> None:
+    """Refuse a file that is not there, or whose header asks for other bytes than it holds."""
+    if not path.exists():
         raise UserError(f"{path} does not exist; train the network first, or name an existing checkpoint.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("emd", "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}); copy it again or train anew.") from None
+    with reading(path, *TOLD), path.open("rb"), safe_open(path, framework="pt"):
+        pass
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    require_whole(path)
+    with reading(path, *TOLD), safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("emd", "{}"))
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     if metadata.get("kind") != kind or metadata.get("version") != VERSION:
         raise UserError(
             f"{path} holds kind '{metadata.get('kind')}' version {metadata.get('version')}, not '{kind}' version "

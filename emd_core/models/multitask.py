@@ -20,7 +20,7 @@ from emd_core.errors import UserError
 from emd_core.models.detector import Detector, resize
 from emd_core.models.parts.esr import ESR, FEATURE_CHANNELS
 from emd_core.models.parts.losses import mean_of_known
-from emd_core.models.parts.weights import load_exactly, read_state_dict
+from emd_core.storage.weights import load_exactly, read_state_dict
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
 LATENT_CHANNELS = 128

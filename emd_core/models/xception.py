@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emd_core.errors import UserError
-from emd_core.models.parts.weights import load_exactly, read_state_dict
+from emd_core.storage.weights import load_exactly, read_state_dict
 
 LOW_CHANNELS = 128  # block1, stride 4
 MIDDLE_CHANNELS = 1536  # conv3, the map that the expression features join
@@ -84,14 +84,17 @@ class XceptionEncoder(nn.Module):
                 own[key].copy_(tensor)
 
 
+# What follows the encoder in the published networks; DeepfakeBench's has another head beside its classifier.
+HEADS = ("fc.", "last_linear.", "adjust_channel.")
+
+
 def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of timm's legacy_xception without fc, from those of FaceForensics++ (`model.…`, `last_linear`).
+    """The keys of timm's legacy_xception without fc, from those of FaceForensics++ (`last_linear`) or DeepfakeBench.
 
     The oldest published file stores pointwise convolutions as matrices; they become 1x1 kernels.
     """
-    bare = {key.removeprefix("model."): tensor for key, tensor in state.items()}
     return {
         key: tensor[:, :, None, None] if "pointwise" in key and tensor.ndim == 2 else tensor
-        for key, tensor in bare.items()
-        if not key.startswith(("fc.", "last_linear."))
+        for key, tensor in state.items()
+        if not key.startswith(HEADS)
     }

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from emd_core.errors import UserError
+from emd_core.reading import reading
 
 
 class RowWriter:
@@ -82,10 +82,6 @@ class RowFiles:
 
 def open_rows(path: Path) -> NDArray[np.uint8]:
     """The rows of such a file, memory-mapped: only the rows that are indexed are read."""
-    try:
+    with reading(path, "a complete .npy file", f"make the folder {path.parent} anew"):
         rows: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; make the folder {path.parent} anew.") from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no complete .npy file ({error}); make the folder {path.parent} anew.") from None
     return rows

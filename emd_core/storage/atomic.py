@@ -1,10 +1,17 @@
 """Outputs appear whole or not at all: written beside their place, then renamed."""
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from emd_core.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # only writing meets these
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
@@ -13,9 +20,11 @@ def atomic_dir(out: Path) -> Iterator[Path]:
 
     A run that was killed leaves only the working folder, `.<name>.partial`, which the next run starts anew.
     """
+    require_replaceable(out)
     work = _anew(out.with_name(f".{out.name}.partial"))
     try:
-        yield work
+        with naming(out):
+            yield work
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -33,12 +42,14 @@ def resumable_dir(out: Path, key: str, *, state: Sequence[str]) -> Iterator[Path
     variable is set (a folder that outlives the machine, such as a mounted volume); <run> is $EMD_PIPELINE_RUN, or
     "run" without it. So the shards of one run do not meet there; equal work at the same time needs another run's name.
     """
+    require_replaceable(out)
     work = _working_folder(out, key)
     key_file = work / ".resume-key"
-    if not key_file.exists() or key_file.read_text() != key:
+    if not key_file.exists() or key_file.read_bytes() != key.encode():
         _anew(work)
         key_file.write_text(key)
-    yield work
+    with naming(out):
+        yield work
     whole = out.with_name(f".{out.name}.whole.partial")
     shutil.rmtree(whole, ignore_errors=True)
     ignored = shutil.ignore_patterns(key_file.name, "*.partial", *state)
@@ -54,10 +65,45 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # or a power failure may leave the new name with half of the bytes
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(out: Path) -> Iterator[None]:
+    """A full disk is an OSError with a path, whichever library writes in the block."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (fault := _fullness(error)) is None:
+            raise
+        number, place = fault
+        raise OSError(number, os.strerror(number), place or str(out)) from error
+
+
+def require_replaceable(out: Path) -> None:
+    """Refuse, before the work, a place that an output cannot take when it is done."""
+    if out.name in ("", ".."):
+        raise UserError(f"'{out}' cannot be replaced by an output; name a folder of its own.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, where a folder is to be written; name another place, or move it away.")
+    if os.path.ismount(out):
+        raise UserError(f"{out} is a mount point, which cannot be replaced; name a folder within it.")
+    parent = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise UserError(f"{out} cannot be written, as {parent} is no folder; name another place, or move it away.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{out} cannot be written, as {parent} is read-only for whoever runs this; mend its permissions, mount its "
+            "disk writable, or name another place."
+        )
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:
@@ -66,6 +112,20 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _fullness(error: BaseException | None) -> tuple[int, str | None] | None:
+    """Error number and path, if a full disk is behind an error.
+
+    safetensors tells the system's number in its text only, and torch raises an error of its own in place of it.
+    """
+    while error is not None:
+        said = OS_ERROR.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if number in FULL:
+            return number, getattr(error, "filename", None)
+        error = error.__context__
+    return None
 
 
 def _working_folder(out: Path, key: str) -> Path:

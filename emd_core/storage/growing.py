@@ -1,6 +1,8 @@
 """A table and its .npy files that grow item by item, and that a killed run can go on with."""
 
 import json
+import math
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from emd_core.errors import UserError
+from emd_core.reading import reading
 from emd_core.storage.arrays import RowFiles
 from emd_core.storage.atomic import atomic_file
 
@@ -27,6 +31,25 @@ class Grown(NamedTuple):
     arrays: Mapping[str, NDArray[np.uint8]]
 
 
+def _whole_parts(folder: Path, row_shape: tuple[int, ...]) -> tuple[list[Path], dict[str, Any]]:
+    """The parts up to the first that is not whole, as a power failure leaves it, and the state in the last of them."""
+    whole: list[Path] = []
+    state: dict[str, Any] = {}
+    for path in sorted(folder.glob(PARTS)):
+        try:
+            with reading(path, "a part of a table"):
+                found = json.loads(pq.read_table(path).schema.metadata[b"emd"])
+                for name, length in found["lengths"].items():
+                    if (folder / name).stat().st_size < length * math.prod(row_shape):
+                        raise ValueError(f"{name} has fewer rows")
+        except UserError as error:
+            print(f"warning: {str(error).rstrip('.')}; what was made up to it is kept.", file=sys.stderr)
+            break
+        whole.append(path)
+        state = found
+    return whole, state
+
+
 class GrowingTable:
     """Rows are kept in parts, each written with the lengths that the .npy files had then.
 
@@ -36,8 +59,7 @@ class GrowingTable:
 
     def __init__(self, folder: Path, schema: pa.Schema, row_shape: tuple[int, ...]) -> None:
         self.folder, self.schema = folder, schema
-        self._parts = sorted(folder.glob(PARTS))
-        state = json.loads(pq.read_schema(self._parts[-1]).metadata[b"emd"]) if self._parts else {}
+        self._parts, state = _whole_parts(folder, row_shape)
         self.items: int = state.get("items", 0)
         self._files = RowFiles(folder, row_shape, state.get("lengths", {}))
         self._rows: list[Row] = []

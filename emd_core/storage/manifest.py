@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from emd_core.config import digest
 from emd_core.errors import UserError
+from emd_core.reading import reading
 
 OK = "ok"
 ORIGINAL = "original"  # the method of a video that was not manipulated
@@ -111,19 +112,18 @@ def require_inside(table: pd.DataFrame, where: Path) -> None:
 def read_manifest(folder: Path, schema: pa.Schema) -> Manifest:
     """Read a folder's table and check its columns."""
     path = folder / "manifest.parquet"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} does not exist; run the stage that makes {folder} first (`dvc repro`).")
-    try:
+    with reading(path, "a readable parquet file", f"make {folder} anew"):
         data = pq.read_table(path)
-    except pa.ArrowException as error:
-        raise UserError(f"{path} is not a readable parquet file ({error}); make {folder} anew.") from None
     if not data.schema.equals(schema) or b"emd" not in (data.schema.metadata or {}):
         wrong = sorted(set(data.schema.names) ^ set(schema.names)) or "their types"
         raise UserError(f"{path} has not the columns this stage reads (differs in {wrong}); make {folder} anew.")
-    identity = json.loads(data.schema.metadata[b"emd"])
-    table = data.to_pandas()
-    require_inside(table, path)
-    return Manifest(table, identity["id"], identity["made_from"])
+    with reading(path, "a manifest", f"make {folder} anew"):
+        identity = json.loads(data.schema.metadata[b"emd"])
+        manifest = Manifest(data.to_pandas(), identity["id"], identity["made_from"])
+    require_inside(manifest.table, path)
+    return manifest
 
 
 def require_made_from(child: Manifest, child_port: str, **parents: Manifest) -> None:

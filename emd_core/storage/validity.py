@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from emd_core.errors import UserError
+from emd_core.reading import read_json
 from emd_core.storage.manifest import Manifest
 
 VALIDITY = "validity.json"
@@ -16,7 +17,6 @@ def write_validity(report: Path, masks: Manifest, success: bool) -> None:
 def require_validated(report: Path, masks: Manifest) -> None:
     """Refuse data that did not pass validate_data, or that another report is about."""
     path = report / VALIDITY
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; run validate_data first (`dvc repro validate_data`).")
-    if json.loads(path.read_text()) != {"success": True, "masks": masks.id}:
+    said = read_json(path, "a verdict on data", "run validate_data first (`dvc repro validate_data`)")
+    if said != {"success": True, "masks": masks.id}:
         raise UserError(f"{path} does not say that these --masks are valid; run validate_data on them first.")

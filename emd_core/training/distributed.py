@@ -88,7 +88,7 @@ def on_main(function: Callable[[], T]) -> T:
     if is_main():
         try:
             outcome[0] = function()
-        except (Preempted, UserError) as error:
+        except (Preempted, UserError, OSError) as error:
             outcome[1] = error
     dist.broadcast_object_list(outcome, device=torch.device("cpu"))
     result, refusal = outcome

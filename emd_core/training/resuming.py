@@ -1,7 +1,9 @@
 """What every training loop here shares: its state on disk, and how it stops when it is told to."""
 
 import math
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,8 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from emd_core.errors import Preempted, UserError
+from emd_core.models.checkpoint import CHECKPOINT, require_whole
+from emd_core.reading import reading
 from emd_core.storage.atomic import atomic_file
 from emd_core.training import distributed
 
@@ -36,6 +41,7 @@ class Resumable:
 
     def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._path, self._model, self._optimizer = path, model, optimizer
+        self._before = path.with_name(f"{path.name}.before")
         self.history: list[dict[str, float]] = []
         self.best: list[float] = []
         self.losses: list[Tensor] = []
@@ -98,7 +104,29 @@ class Resumable:
         return means
 
     def _read(self) -> dict[str, Any] | None:
-        return torch.load(self._path, map_location="cpu", weights_only=True) if self._path.exists() else None
+        """The newest state that is whole; what a power failure or a full disk cut off is put aside."""
+        for path in (self._path, self._before):
+            if not path.exists():
+                continue
+            try:
+                return self._read_whole(path)
+            except UserError as error:
+                os.replace(path, aside := path.with_name(f"{path.name}.broken"))
+                said = f"{str(error).rstrip('.')}; {path.name} is now {aside.name}"
+                goes_on = "the training goes on from the state before it, or anew where there is none"
+                tqdm.write(f"warning: {said}, and {goes_on}.", file=sys.stderr)
+        return None
+
+    def _read_whole(self, path: Path) -> dict[str, Any]:
+        with reading(path, "a state of this training"):
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            best, _ = state["best"], [state[name] for name in ("optimizer", "history", "losses", "random")]
+            own, kept = self._model.state_dict(), state["model"]
+            if {name: x.shape for name, x in own.items()} != {name: x.shape for name, x in kept.items()}:
+                raise ValueError("it is of another network")
+        if best:
+            require_whole(self._path.with_name(CHECKPOINT))  # the model that this state says was the best
+        return state
 
     def _write(self) -> None:
         if not distributed.is_main():
@@ -112,7 +140,10 @@ class Resumable:
             "random": self._random,
         }
         with atomic_file(self._path) as temporary:
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:  # torch tells nothing of a full disk where it opens the file itself
+                torch.save(state, file)
+            if self._path.exists():
+                os.replace(self._path, self._before)
 
 
 def seed_epoch(seed: int, device: torch.device) -> tuple[torch.Generator, list[torch.Generator]]:

@@ -267,7 +267,7 @@ def test_masks_are_found_where_there_are_some(root: Path, layout: str) -> None:
     [
         ("celebdf", "List_of_testing_videos.txt", "0 Celeb-real/id0_0000.mp4", 'line 1: "0 Celeb-real.*" is none of'),
         ("celebdf", "List_of_testing_videos.txt", "1 Celeb-real/id0.mp4\n0 Celeb-synthesis/a.mp4", "line 2: "),
-        ("celebdf", "List_of_testing_videos.txt", b"\xff\xfe\x00", "is no text file"),
+        ("celebdf", "List_of_testing_videos.txt", b"\xff\xfe\x00", "is not a text file"),
         (
             "dfdc",
             "dfdc_train_part_40/metadata.json",
@@ -287,7 +287,7 @@ def test_masks_are_found_where_there_are_some(root: Path, layout: str) -> None:
         ("own_videos", "videos.csv", "path,label,mask_path\na.mp4,1,../m.mp4\n", "line 2: mask_path is"),
         ("own_videos", "videos.csv", "path,label,split\na.mp4,0,dev\n", "line 2: split is 'dev'"),
         ("own_videos", "videos.csv", "path,label,method\na.mp4,1,original\n", "line 2: label 1 and method 'original'"),
-        ("own_videos", "videos.csv", b"path,label\n\xff,0\n", "no CSV file in UTF-8"),
+        ("own_videos", "videos.csv", b"path,label\n\xff,0\n", "not a CSV file in UTF-8"),
         ("own_videos", "videos.csv", "path,label\na.mp4,0,c\n", "line 2 has more cells than the first line"),
         ("own_videos", "videos.csv", "path,label\na.mp4,0\n./a.mp4,1\n", "line 3: a video 'a' .* line 2 too"),
         ("own_videos", "videos.csv", "path,label\na.mp4,0\na.avi,0\n", "line 3: a video 'a' .* line 2 too"),

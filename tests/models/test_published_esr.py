@@ -18,7 +18,7 @@ from emd_core.expressions.training import Published
 from emd_core.models.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.esr import ESRConfig
 from emd_core.models.parts.published_esr import BASE, BRANCH, load_published_esr
-from emd_core.models.parts.weights import load_exactly, read_state_dict
+from emd_core.storage.weights import load_exactly, read_state_dict
 from tests.fakes.fer_data import FER, train, write_newer
 
 
@@ -120,9 +120,12 @@ def _resave(path: Path, change: Any) -> None:
         (lambda f: (f / BASE).unlink(), r"Net-Base-Shared_Representations\.pt is missing"),
         (lambda f: [(f / BRANCH.format(k)).unlink() for k in (1, 2, 3)], r"Net-Branch_1\.pt is missing"),
         (lambda f: (f / BRANCH.format(2)).unlink(), r"Net-Branch_2\.pt is missing"),
-        (lambda f: (f / BASE).write_bytes((f / BASE).read_bytes()[:1000]), "Base-Shared.* cannot be read as weights"),
+        (lambda f: (f / BASE).write_bytes((f / BASE).read_bytes()[:1000]), "Base-Shared.* it is cut off"),
         (lambda f: torch.save([1, 2], f / BASE), "Base-Shared.* is not a state dict of tensors"),
-        (lambda f: torch.save(nn.Linear(1, 1), f / BASE), "Base-Shared.* cannot be read as weights"),
+        (
+            lambda f: torch.save(nn.Linear(1, 1), f / BASE),
+            "Base-Shared.* holds a pickled torch.* save the weights alone",
+        ),
         (_without(BRANCH.format(3), "bn2.running_var"), r"Net-Branch_3\.pt lacks 'bn2\.running_var'"),
         (lambda f: _resave(f / BASE, lambda s: s.update(fc=torch.ones(1))), "holds 'fc', which the network lacks"),
         (

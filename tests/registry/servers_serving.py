@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import torch
 
-from components.registry.detector_model import decode
 from components.registry.registration import register
 from emd_core.detection.inference import predict
 from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
 from emd_core.models.emd import EMDConfig, build_emd
 from emd_core.models.parts.esr import ESR, ESRConfig
+from emd_core.pictures import decode
 
 START_S = 180
 JSON = "application/json"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from emd_core.errors import UserError
 from emd_core.models.parts.esr import ESR, ESRConfig
-from emd_core.models.parts.weights import load_exactly, read_state_dict
+from emd_core.reading import shown
+from emd_core.storage.weights import load_exactly, read_state_dict
 
 BASE = "Net-Base-Shared_Representations.pt"
 BRANCH = "Net-Branch_{}.pt"
@@ -16,7 +17,7 @@ def load_published_esr(folder: Path) -> ESR:
     """The network of the files in `folder`, in eval mode; as many branches as there are branch files."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name the one that holds {BASE} and {BRANCH.format(1)}, ….")
-    numbers = [re.fullmatch(r"Net-Branch_(\d+)\.pt", path.name) for path in folder.iterdir()]
+    numbers = [re.fullmatch(r"Net-Branch_(\d+)\.pt", name) for name in shown(folder)]
     branches = max((int(match[1]) for match in numbers if match), default=1)
     files = [folder / BASE, *(folder / BRANCH.format(k) for k in range(1, branches + 1))]
     absent = next((file for file in files if not file.is_file()), None)
