@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from components.__main__ import exit_on_user_error
+from components.command_line.exits import exit_on_user_error
 from emd_core.errors import UserError
 from emd_core.storage.manifest import FACES, OK, ORIGINAL, read_manifest
 

@@ -25,7 +25,8 @@ from emd_core.evaluation.perturbations import require_known
 from emd_core.evaluation.scoring import roc_table, score_frames
 from emd_core.evaluation.slices import slices, summarise_slices
 from emd_core.models.build import network_name
-from emd_core.models.checkpoint import CHECKPOINT, load_detector
+from emd_core.models.checkpoint import load_detector
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import Precision, pick_device
 from emd_core.pages.evaluation_figures import save_confusions, save_panels, save_reliability, save_roc
 from emd_core.pages.overlays import worst_frames

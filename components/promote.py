@@ -40,7 +40,8 @@ from emd_core.errors import UserError
 from emd_core.evaluation.comparison import compare
 from emd_core.evaluation.gating import Check, Comparison, Decision, decide
 from emd_core.evaluation.scoring import score_frames
-from emd_core.models.checkpoint import CHECKPOINT, load_detector
+from emd_core.models.checkpoint import load_detector
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import Precision, pick_device
 from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 

@@ -16,7 +16,7 @@ from emd_core.detection import training as core
 from emd_core.detection.crops import FaceCrops
 from emd_core.detection.training import TrainEmd
 from emd_core.models.build import network_name
-from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.pages.overlays import one_of_each, overlays
 from emd_core.storage.atomic import resumable_dir
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, require_made_from

@@ -17,7 +17,7 @@ from components.tracking.run import RUN, stage_run
 from emd_core.config import digest
 from emd_core.expressions import training as core
 from emd_core.expressions.training import TrainFer
-from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import EXPRESSIONS
 from emd_core.reading import is_companion
 from emd_core.storage.atomic import resumable_dir

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from components.__main__ import exit_on_user_error, telemetry_off
+from components.command_line.exits import exit_on_user_error, telemetry_off
 
 COMMANDS = (  # each a function in a file of its name
     "summary",

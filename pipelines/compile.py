@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from components.__main__ import load_stage
+from components.command_line.stages import load_stage
 from emd_core.config import read_params, section
 from emd_core.errors import UserError
 from pipelines.cluster import read_cluster

@@ -16,8 +16,9 @@ import typer
 
 from emd_core.errors import UserError
 from pipelines.cluster import MOUNT
+from pipelines.package import package_file
 from pipelines.server import options
-from pipelines.server.parameters import typed_parameters
+from pipelines.parameters import typed_parameters
 from pipelines.validate import image_of
 
 CLUSTER = Path("pipelines/cluster-local.yaml")
@@ -35,7 +36,7 @@ def run_local(
     cache: Annotated[bool, typer.Option(help="Do not run again what ran with the same inputs.")] = True,
 ) -> None:
     """Run the whole Kubeflow pipeline in containers of this machine's Docker engine, without a cluster."""
-    with options.package_file(package, image, params, set, CLUSTER, None, cache) as (file, spec):
+    with package_file(package, image, params, set, CLUSTER, None, cache) as (file, spec):
         values = typed_parameters(spec, parameter)
         require_webhook(os.environ.get("EMD_WEBHOOK", ""))
         if not run(file, image_of(spec), data.resolve(), out.resolve(), values, cache):

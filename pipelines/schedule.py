@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from emd_core.errors import UserError
+from pipelines.package import package_file
 from pipelines.server import options
 from pipelines.server.client import Server, ServerError, reference
-from pipelines.server.parameters import typed_parameters
+from pipelines.parameters import typed_parameters
 
 
 def schedule(
@@ -38,7 +39,7 @@ def schedule(
         server = Server(endpoint, namespace)
         return _delete(server, delete) if delete else _list(server)
     expression = _seconds_first(cron)
-    with options.package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
+    with package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
         values = typed_parameters(spec, parameter)
         server = Server(endpoint, namespace)
         version = server.upload(file, spec.pipeline_info.name, version_name or options.default_version_name())

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from emd_core.errors import UserError
+from pipelines.package import package_file
 from pipelines.server import options
 from pipelines.server.client import Server, ServerError, reference
-from pipelines.server.parameters import typed_parameters
+from pipelines.parameters import typed_parameters
 from pipelines.status import ENDED, failures, stages, stopped
 
 PATIENCE = 5  # failed looks in a row: a run of days outlives a restart of the server
@@ -35,7 +36,7 @@ def submit(
     namespace: options.Namespace = "",
 ) -> None:
     """Run the pipeline on Kubeflow and print the run's URL."""
-    with options.package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
+    with package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
         values = typed_parameters(spec, parameter)
         server = Server(endpoint, namespace)
         version = server.upload(file, spec.pipeline_info.name, version_name or options.default_version_name())

@@ -1,7 +1,7 @@
 """The stages as Kubeflow components: each is `python -m components <stage>` in the project's image.
 
 Folders are artifacts; beside them is written what Kubeflow's UI shows: metrics, curves, pages
-(components/cluster/kubeflow.py). The dataset and the expression faces lie on the volume, below the name of their
+(components/command_line/kubeflow.py). The dataset and the expression faces lie on the volume, below the name of their
 revision.
 
 Only inputs and paths may stand in an argument: real servers (2.17) resolve neither dsl.ConcatPlaceholder nor the run's

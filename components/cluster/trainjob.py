@@ -19,8 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
-from components.__main__ import Run, exit_on_user_error
-from components.cluster.kubeflow import write_outputs
+from components.command_line.exits import exit_on_user_error
+from components.command_line.kubeflow import write_outputs
+from components.command_line.options import Run
 from emd_core.errors import Preempted, UserError
 from emd_core.storage.atomic import atomic_dir
 

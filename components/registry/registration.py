@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import emd_core
-from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.parts.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -18,7 +18,8 @@ from components.tracking.server import store_seen_from
 from emd_core.detection.inference import predict
 from emd_core.evaluation.gating import Check, Service
 from emd_core.faces.boxes import Square, cut
-from emd_core.models.checkpoint import CHECKPOINT, load_detector
+from emd_core.models.checkpoint import load_detector
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device
 
 if TYPE_CHECKING:

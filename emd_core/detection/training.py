@@ -20,10 +20,11 @@ from emd_core.detection.inputs import ExpressionCache, Inputs, rank_share, train
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.errors import Preempted, UserError
 from emd_core.models.build import NetworkConfig, build_detector
-from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_detector
+from emd_core.models.checkpoint import save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.precision import Precision, autocast, pick_device
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched

@@ -19,7 +19,7 @@ from emd_core.config import Config
 from emd_core.errors import UserError
 from emd_core.expressions.batches import Batches
 from emd_core.expressions.faces import ExpressionFaces
-from emd_core.models.checkpoint import CHECKPOINT, load_esr, save_esr
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.parts.esr import ESR, EXPRESSIONS, ESRConfig, vote
 from emd_core.models.parts.losses import expression_loss
 from emd_core.models.parts.precision import Precision, autocast, pick_device, to_input

@@ -1,88 +1,26 @@
-"""Checkpoints that describe themselves: weights and the config that builds the network, in one safetensors file."""
+"""Checkpoints of detectors: the config names the variant, and the file needs nothing beside it."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
-from emd_core.errors import UserError
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.detector import Detector
+from emd_core.models.parts.checkpoint import TOLD, read_network, save_network
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.reading import reading
-from emd_core.storage.atomic import atomic_file
-
-VERSION = "2"
-CHECKPOINT = "model.safetensors"  # its name in the output folder of a training stage
-TOLD = ("a whole safetensors file", "copy it again or train anew")
-
-
-def save_esr(path: Path, model: ESR) -> None:
-    _save(path, "esr", model, model.config.model_dump(mode="json"))
 
 
 def save_detector(path: Path, model: Detector) -> None:
     """The expression network's weights are part of the file: it needs nothing beside it."""
     fer = None if model.fer is None else model.fer.config.model_dump(mode="json")
-    _save(path, "detector", model, {"network": model.config.model_dump(mode="json"), "fer": fer})
-
-
-def load_esr(path: Path) -> ESR:
-    config, weights = _read(path, "esr")
-    with reading(path, *TOLD):
-        model = ESR(ESRConfig.model_validate(config))
-        model.load_state_dict(weights)
-    return model.eval()
+    save_network(path, "detector", model, {"network": model.config.model_dump(mode="json"), "fer": fer})
 
 
 def load_detector(path: Path) -> Detector:
-    config, weights = _read(path, "detector")
+    config, weights = read_network(path, "detector")
     with reading(path, *TOLD):
         fer = None if config["fer"] is None else ESR(ESRConfig.model_validate(config["fer"]))
         model = build_detector(TypeAdapter(NetworkConfig).validate_python(config["network"]), fer)
         model.load_state_dict(weights)
     return model.eval()
-
-
-def _save(path: Path, kind: str, model: nn.Module, config: dict[str, Any]) -> None:
-    # One entry only: safetensors writes several in an order that changes from run to run, and with it the digest.
-    metadata = {"emd": json.dumps({"kind": kind, "version": VERSION, "config": config})}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if found := not_finite(weights):
-        raise UserError(f"{path} is not written, as {found}: the training diverged; lower its learning rate.")
-    with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata)
-
-
-def require_whole(path: Path) -> None:
-    """Refuse a file that is not there, or whose header asks for other bytes than it holds."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist; train the network first, or name an existing checkpoint.")
-    with reading(path, *TOLD), path.open("rb"), safe_open(path, framework="pt"):
-        pass
-
-
-def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    require_whole(path)
-    with reading(path, *TOLD), safe_open(path, framework="pt") as file:
-        metadata = json.loads((file.metadata() or {}).get("emd", "{}"))
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    if metadata.get("kind") != kind or metadata.get("version") != VERSION:
-        raise UserError(
-            f"{path} holds kind '{metadata.get('kind')}' version {metadata.get('version')}, not '{kind}' version "
-            f"{VERSION}; name a checkpoint that this version of the project wrote."
-        )
-    if found := not_finite(weights):
-        raise UserError(f"{path} is of no use, as {found}; train it again with a lower learning rate, or name another.")
-    return metadata["config"], weights
-
-
-def not_finite(weights: Mapping[str, Tensor]) -> str:
-    """What of the weights is no number, for a sentence; "" where all is well."""
-    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    return f"{len(bad)} of its {len(weights)} tensors are not finite, first {bad[0]}" if bad else ""

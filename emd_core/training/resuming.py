@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from emd_core.errors import Preempted, UserError
-from emd_core.models.checkpoint import CHECKPOINT, require_whole
+from emd_core.models.parts.checkpoint import CHECKPOINT, require_whole
 from emd_core.reading import reading
 from emd_core.storage.atomic import atomic_file
 from emd_core.training import distributed

@@ -1,19 +1,12 @@
-"""Options that commands share, and what comes of them: a checked package, a version's name."""
+"""Options that commands share, and a version's name."""
 
-import contextlib
 import os
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
-
-from emd_core.errors import UserError
-from pipelines.validate import check
 
 # Of the package: what is compiled, or the file that was compiled before.
 Package = Annotated[Path | None, typer.Option(help="Compiled package; else it is compiled now.")]
@@ -34,44 +27,6 @@ VersionName = Annotated[str, typer.Option(help="Name of the uploaded version; de
 Experiment = Annotated[str, typer.Option(help="Experiment that collects the runs.")]
 ServiceAccount = Annotated[str, typer.Option(help="Kubernetes service account of the run's pods.")]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="--no-cache uploads a version that caches no task.")]
-
-
-@contextlib.contextmanager
-def package_file(
-    package: Path | None,
-    image: str,
-    params: Path | None,
-    set: list[str] | None,
-    cluster: Path,
-    pool: list[str] | None,
-    cache: bool,
-) -> Iterator[tuple[Path, Any]]:
-    """The package to upload and its PipelineSpec message, checked: the file given, or one that is compiled now."""
-    with tempfile.TemporaryDirectory() as folder:
-        if package is None:
-            if not image or params is None:
-                raise UserError("there is nothing to upload; give --image and --params, or --package FILE.")
-            from pipelines.compile import compile  # imports every stage, which takes seconds
-
-            package = Path(folder) / "pipeline.yaml"
-            compile(image=image, params=params, set=set, cluster=cluster, pool=pool, out=package)
-        elif image or params or set or pool:
-            raise UserError("--package is compiled already; leave out --image, --params, --set and --pool.")
-        spec = check(package)
-        if not cache:
-            package = _without_cache(package, Path(folder) / "uncached.yaml")
-        yield package, spec
-
-
-def _without_cache(package: Path, out: Path) -> Path:
-    """A copy in which no task is cached: the API has no such switch for the runs of an uploaded version."""
-    documents = list(yaml.safe_load_all(package.read_text()))
-    for document in documents:
-        for component in [document.get("root", {}), *document.get("components", {}).values()]:
-            for task in component.get("dag", {}).get("tasks", {}).values():
-                task["cachingOptions"] = {}
-    out.write_text(yaml.safe_dump_all(documents))
-    return out
 
 
 def default_version_name() -> str:

@@ -134,7 +134,7 @@ def launch(cluster: FakeCluster, tmp_path: Path) -> Any:
         "import sys; from components.cluster import trainjob; trainjob.POLL_S = 0.05; "
         "trainjob.wait.__defaults__ = (0.05,); "
     )
-    script += "from components.__main__ import exit_on_user_error; exit_on_user_error(trainjob.main)"
+    script += "from components.command_line.exits import exit_on_user_error; exit_on_user_error(trainjob.main)"
 
     def start(shared: Path = tmp_path / "volume", run: str = "Run-7") -> "subprocess.Popen[str]":
         return subprocess.Popen(

@@ -16,9 +16,10 @@ from emd_core.detection.crops import FaceCrops, balanced_order
 from emd_core.detection.inputs import mirror
 from emd_core.detection.training import choose_targets, train_emd, validate
 from emd_core.errors import UserError
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, load_esr
+from emd_core.models.checkpoint import load_detector
 from emd_core.models.emd import EMD as EMDNetwork
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.storage.validity import require_validated
 from emd_core.training.resuming import Preemption

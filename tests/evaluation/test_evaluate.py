@@ -16,9 +16,10 @@ from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation.perturbations import PERTURBATIONS
 from emd_core.evaluation.scoring import score_frames
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
+from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMDConfig, build_emd
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.pages.evaluation_figures import save_panels
 from emd_core.pages.overlays import one_of_each, overlays, worst_frames

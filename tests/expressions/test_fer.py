@@ -19,7 +19,7 @@ from emd_core.config import read_params, section
 from emd_core.errors import Preempted, UserError
 from emd_core.expressions.faces import ExpressionFaces
 from emd_core.expressions.training import BranchByBranch, TrainFer, draw, make_optimizer, phases
-from emd_core.models.checkpoint import CHECKPOINT, load_esr
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.esr import ESR, EXPRESSIONS, ESRConfig
 from emd_core.models.parts.losses import expression_loss
 from emd_core.training.output import best_metrics

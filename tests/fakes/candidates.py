@@ -14,8 +14,9 @@ from components.promote import Promote, promote
 from emd_core.detection.crops import FaceCrops
 from emd_core.evaluation.gating import Gate, decide
 from emd_core.evaluation.scoring import score_frames
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
+from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.storage.manifest import MASKS, read_manifest
 from tests.evaluation.test_evaluate import SIZE, write_crops
 

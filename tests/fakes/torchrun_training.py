@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from components.__main__ import exit_on_user_error, main
+from components.__main__ import main
+from components.command_line.exits import exit_on_user_error
 from emd_core.detection import training as core
 from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.models.emd import EMD

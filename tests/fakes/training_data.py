@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from emd_core.detection.training import TrainEmd, train_emd
-from emd_core.models.checkpoint import CHECKPOINT, save_esr
 from emd_core.models.emd import EMDConfig
+from emd_core.models.parts.checkpoint import CHECKPOINT, save_esr
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.storage.arrays import RowFiles
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest

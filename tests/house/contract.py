@@ -9,7 +9,7 @@ from typing import Any
 
 import grimp
 
-from components.__main__ import ports
+from components.command_line.stages import ports
 from emd_core.config import section
 from emd_core.errors import UserError
 
@@ -129,6 +129,17 @@ def _figures(dvc: dict[str, Any]) -> list[str]:
 def imports() -> grimp.ImportGraph:
     """What imports what, wherever in a file; packages of others by their top-level name."""
     return grimp.build_graph(*FLOORS, include_external_packages=True, cache_dir=None)
+
+
+def upward_in(graph: grimp.ImportGraph, floors: tuple[str, ...] = ("components", "pipelines")) -> list[str]:
+    """Where a room imports a verb, a file beside the rooms; import-linter has no word for files that are not named."""
+    return [
+        f"{module} imports {used}; what they share belongs into a room"
+        for module in sorted(graph.modules)
+        for used in sorted(graph.find_modules_directly_imported_by(module))
+        if module.startswith(floors) and module.count(".") > 1 and used.startswith(floors) and used.count(".") == 1
+        if (ROOT / f"{used.replace('.', '/')}.py").is_file()
+    ]
 
 
 def imported_files(stage: str) -> set[str]:

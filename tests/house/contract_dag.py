@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components import Ins
-from components.__main__ import ports
+from components.command_line.stages import ports
 from tests.house.contract import flags
 
 Edges = dict[tuple[str, str], str]  # (stage, port) -> the stage that feeds it

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from components import STAGES, In, Out
-from components.__main__ import load_stage, ports
+from components.command_line.stages import load_stage, ports
 from emd_core.config import Config, read_params
-from tests.house.contract import FLOORS, ROOT, code_disagreements, disagreements
+from tests.house.contract import FLOORS, ROOT, code_disagreements, disagreements, imports, upward_in
 
 EXPERIMENTS = ("experiments/params.yaml", "params/ffpp-experiments.yaml")
 
@@ -133,6 +133,16 @@ def test_a_disagreement_is_named(contract: dict[str, Any], name: str) -> None:
     broken["stages"] = dict(contract["stages"])
     break_it(broken)
     assert expected in "\n".join(disagreements(**broken))
+
+
+def test_rooms_know_no_verbs() -> None:
+    assert upward_in(imports()) == []
+
+
+def test_a_room_that_imports_a_verb_is_seen() -> None:
+    graph = copy.deepcopy(imports())
+    graph.add_import(importer="components.tracking.run", imported="components.gate")
+    assert upward_in(graph) == ["components.tracking.run imports components.gate; what they share belongs into a room"]
 
 
 UPWARD = {

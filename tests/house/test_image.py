@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.__main__ import TELEMETRY_OFF
+from components.command_line.exits import TELEMETRY_OFF
 from tests.house.contract import ROOT, imports
 
 OURS = {"components", "emd_core"}

@@ -10,9 +10,10 @@ import torch
 from emd_core.detection.training import set_trainable
 from emd_core.errors import UserError
 from emd_core.models.build import NetworkConfig, build_detector
-from emd_core.models.checkpoint import load_detector, load_esr, save_detector, save_esr
+from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.emd import EMD, EMDConfig, build_emd
 from emd_core.models.multitask import MultiTaskConfig
+from emd_core.models.parts.checkpoint import load_esr, save_esr
 from emd_core.models.parts.esr import ESR, ESRConfig, pool_branches, vote
 from emd_core.models.xception import XceptionEncoder
 

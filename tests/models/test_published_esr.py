@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from components import train_fer as component
 from emd_core.errors import UserError
 from emd_core.expressions.training import Published
-from emd_core.models.checkpoint import CHECKPOINT, load_esr
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.esr import ESRConfig
 from emd_core.models.parts.published_esr import BASE, BRANCH, load_published_esr
 from emd_core.storage.weights import load_exactly, read_state_dict

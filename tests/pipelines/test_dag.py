@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from components import STAGES
-from components.__main__ import load_stage
+from components.command_line.stages import load_stage
 from emd_core.config import read_params
 from emd_core.errors import UserError
 from pipelines.cluster import read_cluster

@@ -22,8 +22,9 @@ import torch
 
 from components.registry.registration import register
 from emd_core.detection.inference import predict
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
+from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.emd import EMDConfig, build_emd
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.pictures import decode
 

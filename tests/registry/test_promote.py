@@ -14,7 +14,7 @@ from components.rollback import restore
 from components.tracking.run import find_model, stage_run
 from emd_core.errors import UserError
 from emd_core.evaluation.gating import Decision
-from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from tests.fakes.candidates import SLICE, Candidate, write_candidate, write_constant, write_crops
 from tests.fakes.registry_faults import begin
 

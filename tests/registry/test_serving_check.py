@@ -17,8 +17,9 @@ from components.registry.detector_model import SIGNATURE
 from components.registry.registration import register
 from components.registry.serving_check import check_serving
 from emd_core.detection.inference import predict
-from emd_core.models.checkpoint import CHECKPOINT, load_detector, save_detector
+from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.pictures import decode
 from tests.fakes.tiny import draw_face
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.__main__ import exit_on_user_error
+from components.command_line.exits import exit_on_user_error
 from components.extract_frames import extract_frames
 from components.ingest import ingest
 from emd_core.errors import UserError
@@ -165,7 +165,7 @@ def test_8k(dataset: Path, tmp_path: Path) -> None:
 FULL = """
 import subprocess
 from pathlib import Path
-from components.__main__ import exit_on_user_error
+from components.command_line.exits import exit_on_user_error
 from components.crop_faces import crop_faces
 from emd_core.storage.manifest import FACES, read_manifest
 from tests.fakes import tiny

@@ -34,7 +34,7 @@ TRAINING = (
 import time
 from pathlib import Path
 import numpy as np
-from components.__main__ import exit_on_user_error
+from components.command_line.exits import exit_on_user_error
 from components.tracking.run import RUN, stage_run
 from emd_core.config import Config
 

@@ -269,7 +269,7 @@ def test_what_mlflow_refuses_within_a_stage_is_a_sentence_where_its_reason_is_kn
 
 
 FIRST = """
-from components.__main__ import exit_on_user_error
+from components.command_line.exits import exit_on_user_error
 from components.tracking.server import connect
 exit_on_user_error(connect)
 """

@@ -15,7 +15,7 @@ import pytest
 
 from components.train_fer import train_fer
 from emd_core.errors import UserError
-from emd_core.models.checkpoint import CHECKPOINT
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE
 from tests.fakes.fer_data import FER

@@ -13,8 +13,8 @@ import pytest
 from emd_core.detection import training as core
 from emd_core.detection.inference import predict_all
 from emd_core.errors import Preempted
-from emd_core.models.checkpoint import CHECKPOINT
 from emd_core.models.emd import EMD
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import resuming
 from tests.fakes.training_data import train, write_training_data
 

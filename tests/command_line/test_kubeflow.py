@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from components.cluster.kubeflow import list_paths, local_path, write_outputs
 from components.cluster.notify import as_sentence, notify
+from components.command_line.kubeflow import list_paths, local_path, write_outputs
 from components.gate import gate
 from components.report import Report, report, worst_videos
 from emd_core.errors import UserError

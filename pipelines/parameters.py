@@ -9,7 +9,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from pydantic import AfterValidator, Json, create_model
 
 from components import STAGES
-from components.__main__ import load_stage
+from components.command_line.stages import load_stage
 from emd_core.config import Config, section
 from emd_core.errors import UserError
 from pipelines.cluster import Name, Pool
