@@ -43,7 +43,8 @@ def _whole_parts(folder: Path, row_shape: tuple[int, ...]) -> tuple[list[Path], 
                     if (folder / name).stat().st_size < length * math.prod(row_shape):
                         raise ValueError(f"{name} has fewer rows")
         except UserError as error:
-            print(f"warning: {str(error).rstrip('.')}; what was made up to it is kept.", file=sys.stderr)
+            said = str(error).partition(";")[0]
+            print(f"warning: {said}; the stage goes on from what was made before it.", file=sys.stderr)
             break
         whole.append(path)
         state = found

@@ -112,7 +112,7 @@ class Resumable:
                 return self._read_whole(path)
             except UserError as error:
                 os.replace(path, aside := path.with_name(f"{path.name}.broken"))
-                said = f"{str(error).rstrip('.')}; {path.name} is now {aside.name}"
+                said = f"{str(error).partition(';')[0]}; {path.name} is now {aside.name}"
                 goes_on = "the training goes on from the state before it, or anew where there is none"
                 tqdm.write(f"warning: {said}, and {goes_on}.", file=sys.stderr)
         return None
