@@ -7,6 +7,7 @@ revision must be a name whose data never change: a commit, a tag, a date.
 import os
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -72,7 +73,7 @@ def from_dvc(cfg: FetchData, path: str, out: Path) -> None:
     token = os.environ.get("GIT_TOKEN", "")
     url = encoded(cfg.source) if "://" in cfg.source else cfg.source
     if token and url.startswith("https://"):
-        url = url.replace("https://", f"https://x-access-token:{token}@", 1)
+        url = url.replace("https://", f"https://x-access-token:{quote(token, safe='')}@", 1)
     command = ["dvc", "get", url, path, "--rev", cfg.revision, "--out", str(out)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:

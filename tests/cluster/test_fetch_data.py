@@ -93,4 +93,10 @@ def test_what_cannot_be_had_is_said_and_leaves_nothing(
     with pytest.raises(UserError) as refused:
         fetch(config("https://127.0.0.1:9/no/such.git"), tmp_path)
     assert "s3cret" not in str(refused.value)
+    monkeypatch.delenv("GIT_TOKEN")
+    with pytest.raises(UserError, match="dvc get https://127.0.0.1:9/no/such.git data/ffpp at v1 failed") as refused:
+        fetch(config("https://me:p@ssw0rd#2@127.0.0.1:9/no/such.git"), tmp_path)
+    assert "ssw0rd" not in str(refused.value)
+    recorded = " ".join(str(run.data.params) for run in mlflow.search_runs(output_format="list"))
+    assert "'https://127.0.0.1:9/no/such.git'" in recorded and "ssw0rd" not in recorded
     assert list(tmp_path.iterdir()) == []

@@ -76,3 +76,20 @@ def test_a_fresh_clone_pulls_the_data_and_makes_only_what_changed(prepared: Path
         table = f"data/{stage}/manifest.parquet"
         assert (clone / table).read_bytes() == (prepared / table).read_bytes()
     assert ran(run("dvc", "repro", cwd=clone)) == []
+
+
+def test_an_unpacked_archive_needs_no_git(tmp_path: Path) -> None:
+    """As `make demo` prepares it; nothing else is asked of git."""
+    for name in ("Makefile", "dvc.yaml", "params.yaml", ".dvc/config", "requirements.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    shutil.copy(ROOT / "requirements.lock", tmp_path / ".venv/.lock")
+    for folder in ("components", "emd_core", "pipelines"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    assert (
+        "is not a git repository"
+        in subprocess.run(["dvc", "status"], cwd=tmp_path, capture_output=True, text=True).stderr
+    )
+    run("make", "without-git", cwd=tmp_path)
+    run("dvc", "repro", "--dry", "make_sample", cwd=tmp_path)

@@ -10,8 +10,10 @@ from mlflow.entities.model_registry import ModelVersion
 
 from components.lineage import load
 from components.promote import Promote
+from components.registry.versions import held, registered
 from components.rollback import restore
 from components.tracking.run import find_model, stage_run
+from emd_core.config import section
 from emd_core.errors import UserError
 from emd_core.evaluation.gating import Decision
 from emd_core.models.parts.checkpoint import CHECKPOINT
@@ -202,3 +204,18 @@ def test_a_task_without_a_lasting_registry_is_refused(make: Make, monkeypatch: p
     monkeypatch.setenv("EMD_PIPELINE_RUN", "run-7")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI is not set"):
         make("a").promote("nowhere")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "..", "a/b", "a:b", "a@b", "o'brien", "50%", " emd", "x" * 257])
+def test_a_name_that_the_registry_or_an_address_refuses_is_told_at_once(name: str) -> None:
+    given = {"promote": {"model_name": name, "batch_size": 1, "precision": "fp32"}}
+    with pytest.raises(UserError, match="promote.model_name = .* is refused .*registered model's name"):
+        section(given, "promote", Promote, where="params.yaml")
+
+
+@pytest.mark.parametrize("name", ["emd-detector", "EMD 2.1", "détecteur_é"])
+def test_names_that_are_taken_can_be_registered_and_found(name: str) -> None:
+    Promote(model_name=name, batch_size=1, precision="fp32")
+    client = mlflow.MlflowClient()
+    client.create_registered_model(name)
+    assert registered(client, name, "0" * 12) is None and held(client, name, "champion") is None

@@ -16,7 +16,9 @@ from mlflow.entities.model_registry import ModelVersion
 from components.registry.detector_model import SIGNATURE
 from components.registry.registration import register
 from components.registry.serving_check import check_serving
+from components.tracking.run import require_loadable_artifacts
 from emd_core.detection.inference import predict
+from emd_core.errors import UserError
 from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
@@ -55,6 +57,23 @@ def test_a_whole_model_passes_and_is_timed(root: Path, version: ModelVersion) ->
     assert check.verdict == "passed" and check.value is not None and check.value < 0.003
     assert service is not None and service.latency_ms > 0
     assert service.size_mb == pytest.approx((root / CHECKPOINT).stat().st_size / 1e6)
+
+
+@pytest.mark.parametrize(("folder", "verdict"), [("a b#ü", "passed"), ("feature%2Fx", "failed")])
+def test_it_is_loaded_from_where_its_users_load_it(root: Path, tmp_path: Path, folder: str, verdict: str) -> None:
+    """MLflow writes below a folder named so, but reads %2F as / when it loads a model by its name."""
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    place = tmp_path / folder / "artifacts"
+    number = mlflow.create_experiment(folder, artifact_location=place.as_uri())
+    with mlflow.start_run(experiment_id=number):
+        check, _ = check_serving(register("elsewhere", root, root, None, {}), root / CHECKPOINT)
+        if verdict == "failed":
+            with pytest.raises(UserError, match="feature%2Fx/artifacts/.*MLflow takes a %XX in a folder's name"):
+                require_loadable_artifacts()
+        else:
+            require_loadable_artifacts()
+    assert check.verdict == verdict, check.reason
+    assert list(tmp_path.rglob(CHECKPOINT))
 
 
 def other_answer(folder: Path) -> None:
