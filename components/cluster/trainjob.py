@@ -53,7 +53,7 @@ def trainjob(
     pipeline_run: Run,
 ) -> None:
     """Train the two-stream network on several nodes by a TrainJob, and wait for it."""
-    job = f"emd-{pipeline_run}"[:54].rstrip("-").lower()
+    job = job_name(pipeline_run)
     executor_input = json.loads(kubeflow)
     folder = shared / job
     if not shared.parent.is_dir():
@@ -71,6 +71,11 @@ def trainjob(
         shutil.copytree(folder / "model", work, dirs_exist_ok=True)
     write_outputs("train_emd", executor_input, {"model": model})
     shutil.rmtree(folder)
+
+
+def job_name(pipeline_run: str) -> str:
+    """A name that Kubernetes takes; as different as the runs' names are within 50 letters (Kubeflow's have 36)."""
+    return f"emd-{pipeline_run}"[:54].rstrip("-").lower()
 
 
 def share(path: Path, copy: Path) -> Path:

@@ -1,8 +1,8 @@
 """The whole pipeline in containers: `make e2e`. Needs a Docker engine that has the image named by EMD_IMAGE.
 
 Small sample data come from a real DVC repository, runs go to a real MLflow server, the end of each run to a webhook.
-Three runs: one whose training is preempted once and whose model is promoted, one whose model is refused, one whose crop
-step fails.
+Three runs: one whose training is preempted once and whose model is promoted, one that trains anew and whose model is
+refused, one whose crop step fails.
 """
 
 import json
@@ -23,6 +23,7 @@ import docker
 import mlflow
 import pytest
 
+from components.cluster.trainjob import job_name
 from emd_core.storage.manifest import MASKS, read_manifest
 
 PARAMS = "params/e2e.yaml"
@@ -169,14 +170,29 @@ def test_a_good_model_goes_from_raw_videos_to_the_registry(
 
 
 def test_a_refused_model_is_reported_and_the_champion_stays(pipeline: Any, webhook: tuple[str, list[str]]) -> None:
-    code, ran, text = pipeline("gate.min_videos=1000")
+    code, ran, text = pipeline("gate.min_videos=1000", "train_emd.epochs=1")
     assert code == 0, text[-3000:]
-    assert ran == ["fetch-data", "gate", "report", "notify"], "what did not change is not run again"
+    again = ["fetch-data", "train-emd", "evaluate", "gate", "report", "notify"]
+    assert ran == again, "what did not change is not run again"
     assert "is below the limit of 1000 test videos" in text
     page = next(pipeline.out.rglob("report/page")).read_text()
     assert page.startswith("# Do not promote")
     assert str(champion().version) == "1"
     assert len(webhook[1]) == 2 and webhook[1][1].endswith("ended: SUCCEEDED")
+
+
+def test_two_runs_share_neither_a_run_in_mlflow_nor_checkpoints_nor_a_trainjob(
+    volume: Path, webhook: tuple[str, list[str]]
+) -> None:
+    """Both trained on the same data; each container's environment named them, as on a cluster the pod's label does."""
+    found = [re.search(r", run ([0-9a-f-]{36}) ended", sentence) for sentence in webhook[1]]
+    names = {match[1] for match in found if match}
+    assert len(names) == 2
+    runs = [r for r in mlflow.search_runs(search_all_experiments=True, output_format="list") if "stage" in r.data.tags]
+    parents = {(run.data.tags["pipeline.run"], run.data.tags["mlflow.parentRunId"]) for run in runs}
+    assert {name for name, _ in parents} == names and len({parent for _, parent in parents}) == len(parents) == 2
+    assert {folder.name for folder in (volume / "checkpoints").iterdir()} == names
+    assert len({job_name(name) for name in names}) == 2
 
 
 def test_a_failing_step_ends_the_run_red_and_the_exit_handler_tells(
