@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emd_core.errors import UserError
-from emd_core.reading import read_text, reading
+from emd_core.reading import TEXT, read_text, reading
 
 
 class Config(BaseModel):
@@ -29,7 +29,7 @@ def read_params(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     A file may name another one as its `base`, relative to itself: the keys of its sections are laid over the base's.
     `changes` are laid over both, each "section.key=value" with a YAML value; keys within a key may follow.
     """
-    text = read_text(path, "a text file in UTF-8", "pass --params with the path of a params file")
+    text = read_text(path, TEXT, "pass --params with the path of a params file")
     with reading(path, "valid YAML", "mend the file"):
         params = yaml.safe_load(text)
     if not isinstance(params, dict) or not all(isinstance(v, dict) for k, v in params.items() if k != "base"):

@@ -86,7 +86,7 @@ def impostor(path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8; save it as that"
+        return f"byte {error.start} is not UTF-8"
     if isinstance(error, EOFError):
         return "it is cut off"
     said = " ".join(str(error).split())[:200].rstrip(".")

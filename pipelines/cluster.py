@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from components import STAGES
 from emd_core.config import Config, section
 from emd_core.errors import UserError
+from emd_core.reading import TEXT, read_text, reading
 
 MOUNT = "/data"  # where the volume appears in a container
 SHM = "/dev/shm"  # PyTorch's workers share memory there; a container's own 64 MiB end in a bus error
@@ -82,12 +83,9 @@ class Cluster(Config):
 
 def read_cluster(path: Path, pools: Sequence[str] = ()) -> Cluster:
     """The file, with each "role=block" of `pools` applied: the role's block is replaced by another one."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; pass --cluster with the path of a cluster file.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML ({' '.join(str(error).split())}); mend the file.") from None
+    text = read_text(path, TEXT, "pass --cluster with the path of a cluster file")
+    with reading(path, "valid YAML", "mend the file"):
+        values = yaml.safe_load(text)
     cluster = section({"cluster": values}, "cluster", Cluster, where=str(path))
     blocks = dict(cluster.pools)
     for change in pools:

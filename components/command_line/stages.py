@@ -14,6 +14,7 @@ from components.command_line.kubeflow import list_paths, write_outputs
 from emd_core.config import lay_over, read_params
 from emd_core.config import section as read_section
 from emd_core.errors import UserError
+from emd_core.storage.atomic import require_replaceable
 
 
 def load_stage(name: str) -> Callable[..., None]:
@@ -49,7 +50,7 @@ def command(name: str) -> Callable[..., None]:
         executor_input = _parse_json(kubeflow, "--kubeflow") if kubeflow else None
         if executor_input:
             paths |= {port: list_paths(executor_input, port) for port, path in paths.items() if path == []}
-        require_inputs(stage, paths)
+        require_places(stage, paths)
         stage(cfg, **paths)
         if executor_input and os.environ.get("RANK", "0") == "0":  # torchrun's other processes write nothing
             write_outputs(name, executor_input, paths)
@@ -75,8 +76,8 @@ def command(name: str) -> Callable[..., None]:
     return call
 
 
-def require_inputs(stage: Callable[..., None], paths: dict[str, Any]) -> None:
-    """Refuse folders to read that are not there."""
+def require_places(stage: Callable[..., None], paths: dict[str, Any]) -> None:
+    """Refuse folders to read that are not there, and new ones where nothing can be written, before the work."""
     for port, direction in ports(stage).items():
         given = paths[port]
         if direction == "in" and given == []:
@@ -84,6 +85,8 @@ def require_inputs(stage: Callable[..., None], paths: dict[str, Any]) -> None:
         for path in given if isinstance(given, list) else [given]:
             if direction == "in" and path is not None and not path.exists():
                 raise UserError(f"--{port} {path} does not exist; run the stage that makes it first.")
+            if direction == "out" and path is not None and not path.is_dir():
+                require_replaceable(path)
 
 
 def _parse_json(text: str, option: str) -> Any:

@@ -15,6 +15,8 @@ from emd_core.datasets.dfdc import list_videos
 from emd_core.errors import UserError
 from emd_core.storage.manifest import FACES, MASKS, VIDEOS, read_manifest
 from tests.fakes import tiny
+from tests.fakes.bad_input_page import sentence_of
+from tests.fakes.bad_videos import matches
 
 DFDC = Ingest(dataset="dfdc", methods=["DFDC"], qualities=["released"], max_bad_share=0, workers=1)
 REAL = {"label": "REAL", "split": "train", "original": None}
@@ -116,6 +118,25 @@ def test_methods_and_qualities_of_another_dataset_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=says):
         ingest(DFDC.model_copy(update={key: value}), dataset=tmp_path, videos=tmp_path / "videos")
+
+
+def test_ingest_says_which_splits_the_parts_at_hand_leave_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set for testing is whole without train and val."""
+    told = sentence_of("a part of DFDC")
+    required = DFDC.model_copy(update={"require_splits": ["train", "val", "test"]})
+    for part, warned in ((40, False), (0, True)):
+        root = tmp_path / str(part)
+        folder = write_part(root, part, a=REAL, fa=fake_of("a"))
+        for name in ("a", "fa"):
+            tiny.write_mp4(folder / f"{name}.mp4", tiny.face_frames(2), pix_fmt="yuv420p")
+        ingest(DFDC, dataset=root, videos=root / "videos")
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert [matches(line, told) for line in said] == [True] * warned, said
+        with pytest.raises(UserError, match="but ingest.require_splits is .*; of DFDC, the parts 0 to 34 are train"):
+            ingest(required, dataset=root, videos=root / "required")
+        assert not (root / "required").exists()
 
 
 def test_the_stages_take_a_fake_without_its_original(tmp_path: Path) -> None:

@@ -72,11 +72,11 @@ FILES = [
     ("a list with semicolons", STOPS, COLUMNS),
     ("a list with an index column", STOPS, COLUMNS),
     ("a list with capitals in its first line", STOPS, COLUMNS),
-    ("a list in UTF-16", STOPS, "… is not a CSV file in UTF-8 (byte 0 is not UTF-8; save it as that); save it as one."),
+    ("a list in UTF-16", STOPS, "… is not a CSV file in UTF-8 (byte 0 is not UTF-8); save it as one."),
     (
         "a list in Latin-1",
         STOPS,
-        "… is not a CSV file in UTF-8 (byte … is not UTF-8; save it as that); save it as one.",
+        "… is not a CSV file in UTF-8 (byte … is not UTF-8); save it as one.",
     ),
     ("a list with conflict markers", STOPS, CONFLICT),
     ("a list that is a folder", STOPS, "… is a folder, where a file must be; name the file, or move the folder away."),
