@@ -41,7 +41,7 @@ class Ingest(Config):
     qualities: list[str] = Field(min_length=1, description="Compressions to take, by the dataset's names.")
     max_bad_share: float = Field(ge=0, le=1, description="Share of missing or unreadable videos that is tolerated.")
     require_splits: list[Literal["train", "val", "test"]] = Field(
-        default=[], description="Splits that must hold a usable video; of others that hold none a warning is given."
+        description="Splits that must hold a usable video; of others that hold none a warning is given."
     )
     workers: int = Field(ge=1, description="Processes; each opens one video at a time.")
 

@@ -19,8 +19,8 @@ from emd_core.expressions import training as core
 from emd_core.expressions.training import TrainFer
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import EXPRESSIONS
-from emd_core.reading import is_companion
 from emd_core.storage.atomic import resumable_dir
+from emd_core.storage.listing import is_companion
 from emd_core.training import distributed
 from emd_core.training.output import best_metrics, input_key, write_training_output
 

@@ -19,7 +19,6 @@ IMPOSTORS = {
 }
 CONFLICT = "holds git's conflict markers; resolve the merge"
 LOOKED_AT = 1 << 20  # bytes
-COMPANIONS = ("thumbs.db", "desktop.ini", "ehthumbs.db")  # what Windows lays beside pictures
 
 
 @contextmanager
@@ -55,16 +54,6 @@ def read_json(path: Path, what: str = "a JSON file", remedy: str = "restore it")
     text = read_text(path, what, remedy)
     with reading(path, what, remedy):
         return json.loads(text)
-
-
-def is_companion(name: str) -> bool:
-    """Whether a file is none of the data's but lies beside them: hidden ones, as macOS' ._name and .DS_Store are."""
-    return name.startswith(".") or name.lower() in COMPANIONS
-
-
-def shown(folder: Path) -> list[str]:
-    """Names of what lies in a folder, sorted, without hidden files."""
-    return sorted(p.name for p in folder.iterdir() if not is_companion(p.name)) if folder.is_dir() else []
 
 
 def impostor(path: Path) -> str:

@@ -17,8 +17,8 @@ import typer
 from emd_core.errors import UserError
 from pipelines.cluster import MOUNT
 from pipelines.package import package_file
-from pipelines.server import options
 from pipelines.parameters import typed_parameters
+from pipelines.server import options
 from pipelines.validate import image_of
 
 CLUSTER = Path("pipelines/cluster-local.yaml")

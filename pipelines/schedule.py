@@ -8,9 +8,9 @@ from rich.table import Table
 
 from emd_core.errors import UserError
 from pipelines.package import package_file
+from pipelines.parameters import typed_parameters
 from pipelines.server import options
 from pipelines.server.client import Server, ServerError, reference
-from pipelines.parameters import typed_parameters
 
 
 def schedule(

@@ -8,9 +8,9 @@ import typer
 
 from emd_core.errors import UserError
 from pipelines.package import package_file
+from pipelines.parameters import typed_parameters
 from pipelines.server import options
 from pipelines.server.client import Server, ServerError, reference
-from pipelines.parameters import typed_parameters
 from pipelines.status import ENDED, failures, stages, stopped
 
 PATIENCE = 5  # failed looks in a row: a run of days outlives a restart of the server

@@ -23,7 +23,7 @@ from emd_core.detection.inference import predict
 from emd_core.faces.boxes import Square, choose_face, crop_square, cut
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.precision import pick_device
-from emd_core.pictures import decode
+from emd_core.storage.pictures import decode
 
 if TYPE_CHECKING:
     from emd_core.faces.detectors import FaceDetector

@@ -111,7 +111,7 @@ def own_answer(folder: str, checkpoint: Path) -> list[tuple[float, np.ndarray]]:
     """Score and mask (size x size, [0, 1]) that the checkpoint itself gives each stored picture."""
     from mlflow.models import Model
 
-    from emd_core.pictures import decode
+    from emd_core.storage.pictures import decode
 
     detector = load_detector(checkpoint).to(pick_device())
     example: Any = Model.load(folder).load_input_example(folder)
@@ -128,7 +128,7 @@ def own_answer(folder: str, checkpoint: Path) -> list[tuple[float, np.ndarray]]:
 
 def largest_difference(rows: list[dict[str, Any]], expected: list[tuple[float, np.ndarray]]) -> float:
     """Over scores and mask pixels, in [0, 1]. NotServed where an answer is missing or has another shape."""
-    from emd_core.pictures import decode
+    from emd_core.storage.pictures import decode
 
     if len(rows) != len(expected):
         raise NotServed(f"the registered artifact answers {len(expected)} pictures with {len(rows)} rows")

@@ -15,17 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import (
-    RELEASED,
-    Files,
-    Row,
-    read_lines,
-    require_known,
-    require_layout,
-    video_row,
-    videos_table,
-)
+from emd_core.datasets.rows import RELEASED, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
+from emd_core.storage.listing import Files, read_lines
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("CelebDF",)

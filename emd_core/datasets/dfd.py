@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from emd_core.datasets.faceforensics import QUALITIES, quality_folders
-from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import Row, require_known, require_layout, video_row, videos_table
+from emd_core.storage.listing import Files
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("DeepFakeDetection",)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Files, Row, require_known, video_row, videos_table
+from emd_core.datasets.rows import RELEASED, Row, require_known, video_row, videos_table
 from emd_core.errors import UserError
-from emd_core.reading import read_json, shown
+from emd_core.reading import read_json
+from emd_core.storage.listing import Files, shown
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("DFDC",)

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import Files, Row, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
 from emd_core.reading import read_json, reading
+from emd_core.storage.listing import Files
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")

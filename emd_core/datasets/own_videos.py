@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import RELEASED, Row, require_known, require_layout, video_row, videos_table
 from emd_core.errors import UserError
 from emd_core.reading import read_text, reading
+from emd_core.storage.listing import Files
 from emd_core.storage.manifest import ORIGINAL
 
 LIST = "videos.csv"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from emd_core.datasets.rows import RELEASED, Files, Row, require_known, require_layout, video_row, videos_table
+from emd_core.datasets.rows import RELEASED, Row, require_known, require_layout, video_row, videos_table
+from emd_core.storage.listing import Files
 from emd_core.storage.manifest import ORIGINAL
 
 METHODS = ("UADFV",)

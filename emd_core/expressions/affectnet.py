@@ -14,7 +14,8 @@ import pandas as pd
 from emd_core.errors import UserError
 from emd_core.expressions.face import Face
 from emd_core.models.parts.esr import EXPRESSIONS
-from emd_core.reading import is_companion, reading
+from emd_core.reading import reading
+from emd_core.storage.listing import is_companion
 
 PLACES = {
     "train": {"folder": "train_set", "table": "training.csv"},

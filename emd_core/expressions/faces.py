@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from emd_core.datasets.rows import Files
 from emd_core.errors import UserError
 from emd_core.expressions import affectnet, ferplus, rafdb
-from emd_core.pictures import read_picture
+from emd_core.storage.listing import Files
+from emd_core.storage.pictures import read_picture
 
 LAYOUTS = (affectnet, ferplus, rafdb)
 

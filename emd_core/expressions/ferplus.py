@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emd_core.datasets.rows import read_lines
 from emd_core.errors import UserError
 from emd_core.expressions.face import Face
 from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.storage.listing import read_lines
 
 PLACES = {"train": {"folder": "FER2013Train"}, "val": {"folder": "FER2013Valid"}}
 EXPECTED = "FER+ ({folder}/label.csv and its images)"

@@ -9,10 +9,10 @@ It has no validation set; its test set is taken for it.
 import re
 from pathlib import Path
 
-from emd_core.datasets.rows import read_lines
 from emd_core.errors import UserError
 from emd_core.expressions.face import Face
 from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.storage.listing import read_lines
 
 PLACES = {"train": {"prefix": "train_"}, "val": {"prefix": "test_"}}
 LIST = "EmoLabel/list_patition_label.txt"

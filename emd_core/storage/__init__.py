@@ -1,4 +1,4 @@
-"""What passes between stages: tables, large arrays, packed masks; written whole or not at all.
+"""What lies on the disk: users' files as people leave them; tables, arrays, masks between stages, written whole or not.
 
-In and out: a stage's folder, a few large files and one table. Uses no other room.
+In and out: files and folders; of a stage a few large files and one table. Uses no other room.
 """

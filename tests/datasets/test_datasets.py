@@ -350,7 +350,14 @@ def test_the_official_splits_give_720_140_and_140_originals(tmp_path: Path) -> N
 def test_ingest_tells_of_videos_that_nothing_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = tiny.write_tree(tmp_path / "data")
     tiny.fake_path(dataset, "000_001").rename(tiny.fake_path(dataset, "000_01"))
-    cfg = Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.5, workers=2)
+    cfg = Ingest(
+        dataset="faceforensics",
+        methods=["Face2Face"],
+        qualities=["c23"],
+        max_bad_share=0.5,
+        require_splits=[],
+        workers=2,
+    )
     ingest(cfg, dataset=dataset, videos=tmp_path / "videos")
     told = capsys.readouterr().err
     assert (

@@ -18,7 +18,7 @@ from tests.fakes import tiny
 from tests.fakes.bad_input_page import sentence_of
 from tests.fakes.bad_videos import matches
 
-DFDC = Ingest(dataset="dfdc", methods=["DFDC"], qualities=["released"], max_bad_share=0, workers=1)
+DFDC = Ingest(dataset="dfdc", methods=["DFDC"], qualities=["released"], max_bad_share=0, require_splits=[], workers=1)
 REAL = {"label": "REAL", "split": "train", "original": None}
 
 

@@ -15,9 +15,9 @@ from components.ingest import Ingest, ingest
 from emd_core.errors import UserError
 from emd_core.expressions.batches import Batches
 from emd_core.expressions.faces import ExpressionFaces
-from emd_core.pictures import read_picture
-from emd_core.reading import is_companion
+from emd_core.storage.listing import is_companion
 from emd_core.storage.manifest import VIDEOS, read_manifest
+from emd_core.storage.pictures import read_picture
 from tests.expressions.test_expression_faces import write_older
 from tests.fakes import tiny
 from tests.fakes.bad_input_page import sentence_of
@@ -25,7 +25,9 @@ from tests.fakes.bad_videos import matches
 from tests.fakes.fer_data import write_newer
 
 APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "
-OWN = Ingest(dataset="own_videos", methods=["manipulated"], qualities=["released"], max_bad_share=0, workers=1)
+OWN = Ingest(
+    dataset="own_videos", methods=["manipulated"], qualities=["released"], max_bad_share=0, require_splits=[], workers=1
+)
 
 
 def refused(kind: str, run: Callable[[], object]) -> None:

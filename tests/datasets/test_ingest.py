@@ -128,7 +128,14 @@ def test_ingest_records_what_it_cannot_read(tmp_path: Path) -> None:
 def test_ingest_stops_above_its_limit_and_writes_nothing(tmp_path: Path) -> None:
     dataset = tiny.write_tree(tmp_path / "data")
     tiny.original_path(dataset, "001").unlink()
-    cfg = Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.2, workers=1)
+    cfg = Ingest(
+        dataset="faceforensics",
+        methods=["Face2Face"],
+        qualities=["c23"],
+        max_bad_share=0.2,
+        require_splits=[],
+        workers=1,
+    )
     with pytest.raises(UserError, match=r"1 of 4 videos \(25.0%\).*ingest.max_bad_share allows 20.0%.*001.mp4"):
         ingest(cfg, dataset=dataset, videos=tmp_path / "videos")
     assert not (tmp_path / "videos").exists()

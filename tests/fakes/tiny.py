@@ -21,7 +21,9 @@ HEIGHT, WIDTH = 96, 128  # px
 FACE = 60  # px, height of a drawn face
 
 STAGES = {"ingest": VIDEOS, "extract_frames": FRAMES, "crop_faces": FACES, "generate_masks": MASKS}
-INGEST = Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.5, workers=1)
+INGEST = Ingest(
+    dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=0.5, require_splits=[], workers=1
+)
 EXTRACT = ExtractFrames(train=3, val=3, test=3, max_bad_share=0.5, workers=1, shard="1/1")
 CROP = CropFaces(
     detector="mtcnn",

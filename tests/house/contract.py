@@ -19,7 +19,7 @@ NOT_IN_DVC = {"promote", "report", "fetch_data", "merge_shards"}
 FLOORS = ("components", "emd_core", "pipelines")
 MOST = 6  # rooms and files of code that one stage may name
 # Imported by stages, but they cannot change what one writes: values come by `params:`, a worker's results are in order.
-NO_OUTPUT = ("components.tracking", "emd_core.config", "emd_core.errors", "emd_core.parallel")
+NO_OUTPUT = ("components.tracking", *(f"emd_core.{name}" for name in ("config", "errors", "parallel", "reading")))
 # Of a training's outputs none is a picture: it only shows them in MLflow while it runs.
 NO_OUTPUT_OF = {"train_emd": ("emd_core.pages",)}
 

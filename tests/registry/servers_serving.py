@@ -26,7 +26,7 @@ from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.emd import EMDConfig, build_emd
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import ESR, ESRConfig
-from emd_core.pictures import decode
+from emd_core.storage.pictures import decode
 
 START_S = 180
 JSON = "application/json"

@@ -22,7 +22,7 @@ from emd_core.errors import UserError
 from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from emd_core.pictures import decode
+from emd_core.storage.pictures import decode
 from tests.fakes.tiny import draw_face
 
 CODE = "detector_model.py"

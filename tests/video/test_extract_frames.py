@@ -71,7 +71,14 @@ def test_frames_of_another_run_are_recognised(dataset: Path, tmp_path: Path) -> 
     require_made_from(frames, "frames", videos=videos)
     tiny.fake_path(dataset, "001_000").unlink()
     ingest(
-        Ingest(dataset="faceforensics", methods=["Face2Face"], qualities=["c23"], max_bad_share=1, workers=1),
+        Ingest(
+            dataset="faceforensics",
+            methods=["Face2Face"],
+            qualities=["c23"],
+            max_bad_share=1,
+            require_splits=[],
+            workers=1,
+        ),
         dataset=dataset,
         videos=tmp_path / "videos",
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emd_core.errors import UserError
 from emd_core.models.parts.esr import ESR, ESRConfig
-from emd_core.reading import shown
+from emd_core.storage.listing import shown
 from emd_core.storage.weights import load_exactly, read_state_dict
 
 BASE = "Net-Base-Shared_Representations.pt"
