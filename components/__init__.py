@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 In = Annotated[Path, "in"]
+MaybeIn = Annotated[Path | None, "in"]  # left out where the stage has no need of it
 Ins = Annotated[list[Path], "in"]  # several folders of one kind, such as the shards of a data set
 Out = Annotated[Path, "out"]
 

@@ -16,7 +16,7 @@ from emd_core.parallel import in_order
 from emd_core.storage.atomic import resumable_dir
 from emd_core.storage.growing import PARTS, GrowingTable, Grown, Row
 from emd_core.storage.limits import limit_bad_videos
-from emd_core.storage.manifest import FACES, FRAMES, NO_FACE, OK, UNREADABLE, read_manifest, write_manifest
+from emd_core.storage.manifest import FACES, FRAMES, NO_FACE, OK, read_manifest, write_manifest
 
 
 class CropFaces(Cropping):
@@ -24,7 +24,7 @@ class CropFaces(Cropping):
     weights: Path | None = Field(description="RetinaFace's weight file; null downloads it. MTCNN brings its own.")
     threshold: float = Field(gt=0, lt=1, description="The detector's confidence below which a face is ignored.")
     max_bad_share: float = Field(
-        ge=0, le=1, description="Share of videos that may have no face at all or turn out to be undecodable."
+        ge=0, le=1, description="Share of the videos with picked frames that may have no face or be undecodable."
     )
     workers: int = Field(ge=1, description="Processes; each crops one group of videos at a time on one core.")
 
@@ -49,7 +49,8 @@ def crop_faces(cfg: CropFaces, *, dataset: In, frames: In, faces: Out) -> None:
                     grown.add(cropped)
                     bar.update(len(group))
             table = grown.table()
-        limit_bad_videos("crop_faces", faceless(table), table["video"].nunique(), cfg.max_bad_share)
+        tried = set(listed.table.loc[listed.table["status"] == OK, "video"])  # others were counted where they failed
+        limit_bad_videos("crop_faces", faceless(table[table["video"].isin(tried)]), len(tried), cfg.max_bad_share)
         write_manifest(work, table, FACES, {"frames": listed})
 
 
@@ -62,9 +63,8 @@ def _detector(cfg: CropFaces) -> FaceDetector:
     return make_detector(cfg.detector, threshold=cfg.threshold, weights=cfg.weights)
 
 
-def faceless(table: pd.DataFrame) -> dict[str, str]:
-    """Video -> reason of those that were tried and gave no crop."""
-    tried = table[table["status"].isin([OK, NO_FACE]) | ((table["status"] == UNREADABLE) & (table["frame"] < 0))]
+def faceless(tried: pd.DataFrame) -> dict[str, str]:
+    """Video -> reason of those that gave no crop."""
     reasons = {}
     for video, rows in tried.groupby("video", sort=False):
         if (rows["status"] == NO_FACE).all():

@@ -20,14 +20,13 @@ from components.tracking.run import stage_run
 from emd_core.config import Config
 from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
-from emd_core.evaluation.calibration import calibrate
 from emd_core.evaluation.perturbations import require_known
 from emd_core.evaluation.scoring import roc_table, score_frames
-from emd_core.evaluation.slices import slices, summarise_slices
+from emd_core.evaluation.slices import slices, summarise_slices, why_unknown
 from emd_core.models.build import network_name
-from emd_core.models.checkpoint import load_detector
+from emd_core.models.checkpoint import load_calibration, load_detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from emd_core.models.parts.precision import Precision, pick_device
+from emd_core.models.parts.precision import Precision, pick_device, resolve
 from emd_core.pages.evaluation_figures import save_confusions, save_panels, save_reliability, save_roc
 from emd_core.pages.overlays import worst_frames
 from emd_core.pages.render import render
@@ -54,31 +53,37 @@ class Evaluate(Config):
 
 
 def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out) -> None:
-    """model: the trained network; faces, masks: crops and their masks; evaluation: figures and pages."""
+    """model: the trained network; faces, masks: crops and their masks; evaluation: figures and pages.
+
+    Only the test split is read: temperature and threshold come with the network.
+    """
     require_known(cfg.perturbations)
-    val, test = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("val", "test"))
+    test = FaceCrops(faces, masks, "test", cfg.methods, cfg.qualities)
     if not slices(test.table):
         raise UserError(f"the test split of {masks} has no fakes to judge the network on; check the splits.")
     checkpoint = model / CHECKPOINT
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
-    detector = load_detector(checkpoint).to(pick_device())
+    device = pick_device()
+    detector, calibration = load_detector(checkpoint).to(device), load_calibration(checkpoint)
+    precision = resolve(cfg.precision, device)  # the registered model is served in it
     parts = [network_name(detector.config), *(cfg.methods or []), *(cfg.qualities or []), digest]
     inputs = {"model": model, "faces": faces, "masks": masks}
     with stage_run("evaluate", cfg, inputs, name=" ".join(["evaluate", *parts])) as run, atomic_dir(evaluation) as out:
-        known, _ = score_frames(detector, val, cfg.batch_size, cfg.precision)
-        calibration = calibrate(known["label"].to_numpy(), known["score"].to_numpy())
-        frames, pixels = score_frames(detector, test, cfg.batch_size, cfg.precision)
+        frames, pixels = score_frames(detector, test, cfg.batch_size, precision)
+        figures_of = summarise_slices(frames, pixels, calibration)
         metrics: dict[str, Any] = {
             "model": digest,
             "data": read_manifest(masks, MASKS).id,
             "size_mb": round(checkpoint.stat().st_size / 1e6, 3),
-            "calibration": calibration._asdict(),
-            "slices": summarise_slices(frames, pixels, calibration),
+            "precision": precision,
+            "calibration": calibration and calibration._asdict(),
+            "slices": figures_of,
+            "unknown": why_unknown(frames, figures_of),
         }
         if cfg.perturbations:
             metrics["robustness"] = {}
         for name in cfg.perturbations:
-            scored = score_frames(detector, test, cfg.batch_size, cfg.precision, name)
+            scored = score_frames(detector, test, cfg.batch_size, precision, name)
             metrics["robustness"][name] = {
                 slice_: {figure: figures[figure] for figure in ROBUSTNESS_FIGURES}
                 for slice_, figures in summarise_slices(*scored, calibration).items()
@@ -91,18 +96,19 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         curves = roc_table(frames, pixels, ORIGINAL)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
         save_roc(out / "roc.png", curves)
-        save_reliability(out / "reliability.png", frames, calibration.temperature)
+        save_reliability(out / "reliability.png", frames, calibration)
         save_confusions(out / "confusion.png", frames)
-        save_panels(out / "panels.png", detector, test, frames, cfg.precision)
+        save_panels(out / "panels.png", detector, test, frames, precision)
         pictures = {name: picture(out / f"{name}.png") for name in PICTURES}
         (out / "report.html").write_text(render("evaluation", metrics=metrics, **pictures))
         run.log_model(digest)
+        run.set_tags({"precision": precision})
         data = run.log_input(masks, metrics["data"], rows=len(test), context="test")
         run.log_summary(summary)
         run.log_metrics(figures, model=digest, data=data)
         for name in PICTURES:
             run.log_image(np.asarray(Image.open(out / f"{name}.png").convert("RGB")), f"test/{name}")
-        run.log_table(worst_frames(detector, test, frames, cfg.precision), "worst_frames")
+        run.log_table(worst_frames(detector, test, frames, precision), "worst_frames")
         run.log_artifacts(out)
 
 
@@ -110,7 +116,7 @@ def logged(metrics: dict[str, Any]) -> dict[str, float]:
     """What MLflow gets: a flat name for every figure that was measured."""
     conditions = {"test": metrics["slices"]}
     conditions |= {f"test-{name}": slices_ for name, slices_ in metrics.get("robustness", {}).items()}
-    return {f"val/{name}": value for name, value in metrics["calibration"].items()} | {
+    return {f"val/{name}": value for name, value in (metrics["calibration"] or {}).items()} | {
         f"{condition}/{slice_}/{figure}": value
         for condition, slices_ in conditions.items()
         for slice_, figures in slices_.items()

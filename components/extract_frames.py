@@ -22,7 +22,7 @@ class ExtractFrames(Config):
     train: int = Field(ge=1, description="Frames per video of the train split.")
     val: int = Field(ge=1, description="Frames per video of the val split.")
     test: int = Field(ge=1, description="Frames per video of the test split.")
-    max_bad_share: float = Field(ge=0, le=1, description="Share of unusable videos that is tolerated.")
+    max_bad_share: float = Field(ge=0, le=1, description="Share of the videos that ingest let pass which may be bad.")
     workers: int = Field(ge=1, description="Processes; each reads one group of videos at a time.")
     shard: str = Field(
         pattern=r"^[1-9]\d*/[1-9]\d*$",
@@ -49,8 +49,10 @@ def extract_frames(cfg: ExtractFrames, *, dataset: In, videos: In, frames: Out) 
         for picked in in_order(pick, records, cfg.workers):
             rows += picked
             progress.update(len(picked))
-    bad = {row["video"]: row["reason"] for row in rows if row["status"] != OK}
-    limit_bad_videos("extract_frames", bad, len(rows), cfg.max_bad_share)
+    tried = set(listed.table.loc[listed.table["status"] == OK, "video"])  # the others are ingest's to count
+    tried &= {row["video"] for row in rows}
+    bad = {row["video"]: row["reason"] for row in rows if row["status"] != OK and row["video"] in tried}
+    limit_bad_videos("extract_frames", bad, len(tried), cfg.max_bad_share)
     with atomic_dir(frames) as work:
         write_manifest(work, pd.DataFrame(rows), FRAMES, {"videos": listed})
 

@@ -51,7 +51,7 @@ def look(
                     "sheet": name if len(usable) else "",
                     "shown": min(crops, len(usable)),
                     "crops": len(usable),
-                    "videos": rows["video"].nunique(),
+                    "videos": usable["video"].nunique(),
                     "bad": bad.values.tolist(),
                 }
             )

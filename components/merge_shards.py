@@ -35,7 +35,7 @@ def merge_shards(cfg: MergeShards, *, faces_shards: Ins, masks_shards: Ins, face
             MASKS,
             {"faces": read_manifest(faces, FACES)},
         )
-    print(f"{len(parts)} shards joined: {len(crops_table)} crops")
+    print(f"{len(parts)} shards joined: {(crops_table['status'] == OK).sum()} crops")
 
 
 def zip_shards(faces: list[Path], masks: list[Path]) -> list[tuple[Path, Path]]:

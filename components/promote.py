@@ -42,7 +42,7 @@ from emd_core.evaluation.gating import Check, Comparison, Decision, decide
 from emd_core.evaluation.scoring import score_frames
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from emd_core.models.parts.precision import Precision, pick_device
+from emd_core.models.parts.precision import pick_device
 from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class Promote(Config):
 
     model_name: ModelName = Field(description="Name in the model registry.")
     batch_size: int = Field(ge=1, description="Of crops, when the champion is scored again; as evaluate.batch_size.")
-    precision: Precision
 
 
 def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In, masks: In) -> None:
@@ -158,15 +157,17 @@ def score_again(champion: "ModelVersion", cfg: Promote, evaluation: Path, faces:
     """The candidate's predictions against the champion's on the same crops; its stored numbers may be of other data."""
     import mlflow
 
+    from components.registry.detector_model import METRICS, judged_in
+
     ours = pd.read_parquet(evaluation / "predictions.parquet")
     methods = sorted(set(ours["method"]) - {ORIGINAL})
     crops = FaceCrops(faces, masks, "test", methods, sorted(set(ours["quality"])))
-    artifact = f"models:/{champion.name}/{champion.version}/artifacts/{CHECKPOINT}"
+    artifacts = f"models:/{champion.name}/{champion.version}/artifacts"
     try:
         with TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(artifact, dst_path=folder)
-            detector = load_detector(Path(path)).to(pick_device())
-        theirs, _ = score_frames(detector, crops, cfg.batch_size, cfg.precision)
+            path = Path(mlflow.artifacts.download_artifacts(artifacts, dst_path=folder))
+            detector, precision = load_detector(path / CHECKPOINT).to(pick_device()), judged_in(path / METRICS)
+        theirs, _ = score_frames(detector, crops, cfg.batch_size, precision)
     except Exception as error:  # whatever ails an artifact of another day is no fault of the candidate's
         raise UserError(
             f"the champion {champion.name} version {champion.version} cannot be scored again ({one_line(error)}), so "

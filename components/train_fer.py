@@ -19,6 +19,7 @@ from emd_core.expressions import training as core
 from emd_core.expressions.training import TrainFer
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.models.parts.precision import pick_device, resolve
 from emd_core.storage.atomic import resumable_dir
 from emd_core.storage.listing import is_companion
 from emd_core.training import distributed
@@ -44,7 +45,7 @@ def train_fer(cfg: TrainFer, *, expressions: In, fer: Out) -> None:
         def watch(epoch: int, _network: Any, figures: dict[str, float]) -> None:
             run.log_metrics(figures, epoch)
 
-        run.set_tags({"data.digest": data})
+        run.set_tags({"data.digest": data, "precision": resolve(cfg.precision, pick_device())})
         run.log_input(expressions, data, rows=len(images), context="train")
         core.train_fer(cfg, expressions=expressions, work=work, on_epoch=on_epoch, watch=watch)
         table = core.confusion_table(cfg, expressions, work / CHECKPOINT)

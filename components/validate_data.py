@@ -97,7 +97,7 @@ def validate_data(cfg: ValidateData, *, videos: In, faces: In, masks: In, report
             told = ", ".join(f"{c['name']} ({c['observed']})" for c in critical)
             raise UserError(f"the data breaks its contract: {told}; see {place / 'report.html'} and mend the data.")
         shutil.rmtree(failed_report, ignore_errors=True)
-    print(f"{len(checks)} expectations checked on {len(crops)} crops; report in {report / 'report.html'}")
+    print(f"{len(checks)} expectations checked on {len(usable)} crops; report in {report / 'report.html'}")
 
 
 def summarise(videos: pd.DataFrame, crops: pd.DataFrame, drift: pd.DataFrame | None) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def summarise(videos: pd.DataFrame, crops: pd.DataFrame, drift: pd.DataFrame | N
     found = videos[videos["status"] != "missing"]
     measured = [] if drift is None else drift.dropna().to_dict("records")
     return {
-        "videos": len(videos),
-        "crops": len(crops),
+        "videos": int((videos["status"] == OK).sum()),
+        "crops": int((crops["status"] == OK).sum()),
         "bad_share": float((found["status"] != OK).mean()) if len(found) else 0.0,
         "same_crops": int(crops["same"].sum()),
         "near_crops": int(crops["near"].sum()),

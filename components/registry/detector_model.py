@@ -1,9 +1,10 @@
 """The detector as an MLflow model ("models from code"): pictures in, a table of scores and masks out.
 
-MLflow runs this file when it logs and when it loads the model; the checkpoint is its one artifact.
+MLflow runs this file when it logs and when it loads the model; its artifacts are the checkpoint and its metrics.
 """
 
 import base64
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,14 @@ from numpy.typing import NDArray
 from emd_core.detection.inference import predict
 from emd_core.faces.boxes import Square, choose_face, crop_square, cut
 from emd_core.models.checkpoint import load_detector
-from emd_core.models.parts.precision import pick_device
+from emd_core.models.parts.precision import Number, pick_device
 from emd_core.storage.pictures import decode
 
 if TYPE_CHECKING:
     from emd_core.faces.detectors import FaceDetector
 
-CHECKPOINT = "checkpoint"  # name of the artifact
+CHECKPOINT = "checkpoint"  # name of an artifact
+METRICS = "metrics.json"  # file of the artifact "metrics": what evaluate found
 BATCH = 16  # crops per pass; memory only
 CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
 MIN_FACE = 40  # px
@@ -55,6 +57,7 @@ class Detector(PythonModel):
 
     def load_context(self, context: Any) -> None:
         self.detector = load_detector(Path(context.artifacts[CHECKPOINT])).to(pick_device())
+        self.precision = judged_in(Path(context.artifacts["metrics"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score the pictures of column `image`: PNG or JPEG files as bytes (over REST, base64).
@@ -117,9 +120,15 @@ class Detector(PythonModel):
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             image_B3HW = torch.from_numpy(np.stack([crops[row] for row in batch])).permute(0, 3, 1, 2)
-            scores, masks_BHW = predict(self.detector, image_B3HW, "fp32")
+            scores, masks_BHW = predict(self.detector, image_B3HW, self.precision)
             results += [(r, float(s), encode(m)) for r, s, m in zip(batch, scores, masks_BHW, strict=True)]
         return results
+
+
+def judged_in(metrics: Path) -> Number:
+    """The number format in which the model was evaluated, so that it is served as it was judged."""
+    precision: Number = json.loads(metrics.read_text()).get("precision", "fp32")  # all were served so before
+    return precision
 
 
 def read_column(pictures: pd.Series) -> list[bytes]:

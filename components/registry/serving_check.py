@@ -111,8 +111,10 @@ def own_answer(folder: str, checkpoint: Path) -> list[tuple[float, np.ndarray]]:
     """Score and mask (size x size, [0, 1]) that the checkpoint itself gives each stored picture."""
     from mlflow.models import Model
 
+    from components.registry.detector_model import METRICS, judged_in
     from emd_core.storage.pictures import decode
 
+    precision = judged_in(Path(folder) / "artifacts" / METRICS)
     detector = load_detector(checkpoint).to(pick_device())
     example: Any = Model.load(folder).load_input_example(folder)
     answers = []
@@ -121,7 +123,7 @@ def own_answer(folder: str, checkpoint: Path) -> list[tuple[float, np.ndarray]]:
         if image is None:
             raise NotServed("the stored example is no picture")
         crop = cut(image, Square(0, 0, image.shape[0]), detector.size)
-        (score,), (mask,) = predict(detector, torch.from_numpy(crop).permute(2, 0, 1)[None], "fp32")
+        (score,), (mask,) = predict(detector, torch.from_numpy(crop).permute(2, 0, 1)[None], precision)
         answers.append((float(score), mask))
     return answers
 

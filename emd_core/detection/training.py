@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from emd_core.config import Config
+from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import Batch, FaceCrops, balanced_order
 from emd_core.detection.inference import predict_all
 from emd_core.detection.inputs import ExpressionCache, Inputs, rank_share, training_inputs
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.errors import Preempted, UserError
 from emd_core.models.build import NetworkConfig, build_detector
-from emd_core.models.checkpoint import save_detector
+from emd_core.models.checkpoint import Calibration, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
@@ -28,6 +29,8 @@ from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.precision import Precision, autocast, pick_device
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
+
+STOPPED = "train_emd was stopped by SIGTERM; the same command goes on after its last step."
 
 
 class TrainEmd(Config):
@@ -63,7 +66,7 @@ def train_emd(
     *,
     faces: Path,
     masks: Path,
-    fer: Path,
+    fer: Path | None,
     work: Path,
     on_epoch: EpochHook,
     watch: WatchHook = unwatched,
@@ -108,11 +111,7 @@ def train_emd(
             on_epoch(epoch, metrics)
 
     epochs = cfg.warmup_epochs + cfg.epochs
-    sentence = "train_emd was stopped by SIGTERM; the same command goes on after its last step."
-    with Preemption(sentence, save_every_s=60 * cfg.save_minutes) as stop:
-        if not epochs and main:
-            save_detector(work / CHECKPOINT, model)
-            on_epoch(0, validate(model, val, cfg, stop))
+    with Preemption(STOPPED, save_every_s=60 * cfg.save_minutes) as stop:
         cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
         cache = ExpressionCache(model, train, rows, cfg.batch_size, cfg.precision, stop) if cached else None
         for epoch in range(len(state.history), epochs):
@@ -138,7 +137,7 @@ def train_emd(
                 raise
             best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
             if best and main:
-                save_detector(work / CHECKPOINT, model)
+                save_detector(work / CHECKPOINT, model, fitted(metrics))
             state.save(metrics)
             if main:
                 figures = {"train/lr": cfg.lr} | ({"train/images_per_second": speed} if speed else {})
@@ -146,9 +145,27 @@ def train_emd(
                 on_epoch(epoch, metrics)
 
 
-def make_detector(cfg: TrainEmd, fer: Path) -> Detector:
+def keep_weights(
+    cfg: TrainEmd, *, faces: Path | None, masks: Path | None, fer: Path | None, work: Path, on_epoch: EpochHook
+) -> None:
+    """The network with the weights that `cfg` names in `work / CHECKPOINT`, untrained (train_emd.epochs: 0).
+
+    With crops it is validated and calibrated on their val split.
+    """
+    torch.manual_seed(cfg.seed)
+    model, metrics = make_detector(cfg, fer).to(pick_device()).to(memory_format=torch.channels_last), {}
+    if faces and masks:
+        with Preemption(STOPPED) as stop:
+            metrics = validate(model, FaceCrops(faces, masks, "val", cfg.methods, cfg.qualities), cfg, stop)
+        on_epoch(0, metrics)
+    save_detector(work / CHECKPOINT, model, fitted(metrics))
+
+
+def make_detector(cfg: TrainEmd, fer: Path | None) -> Detector:
     """The network of the config with phi from `fer` and theta from where `weights` says."""
-    model = build_detector(cfg.network, load_esr(fer) if cfg.network.expression else None)
+    if cfg.network.expression and fer is None:
+        raise UserError("train_emd.network.expression is true, so the network needs --fer; name train_fer's output.")
+    model = build_detector(cfg.network, load_esr(fer) if cfg.network.expression and fer else None)
     if cfg.weights == "random":
         return model
     if isinstance(model, EMD):
@@ -214,15 +231,27 @@ def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, tit
 
 
 def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption) -> dict[str, float]:
-    """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask if they tell it."""
+    """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask, temperature and threshold.
+
+    What the crops cannot tell is left out.
+    """
     model.eval()
-    right, loss, counts = 0, 0.0, np.zeros(4, np.int64)
+    right, loss, counts, scores = 0, 0.0, np.zeros(4, np.int64), []
     for batch, score, mask_score in stop.watch(predict_all(model, crops, cfg.batch_size, cfg.precision)):
         label = batch.label.numpy()
         right += int(((score > THRESHOLD) == label).sum())
+        scores.append(score)
         loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
         known = batch.known.numpy()
         counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
     figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
-    miou = mean_iou(*counts.tolist())
-    return figures | ({"val/miou": miou} if math.isfinite(miou) else {})
+    if math.isfinite(miou := mean_iou(*counts.tolist())):
+        figures["val/miou"] = miou
+    calibration = calibrate(crops.table["label"].to_numpy(), np.concatenate(scores))
+    return figures | ({f"val/{name}": x for name, x in calibration._asdict().items()} if calibration else {})
+
+
+def fitted(metrics: dict[str, float]) -> Calibration | None:
+    """The calibration among the figures of `validate`."""
+    names = [f"val/{name}" for name in Calibration._fields]
+    return Calibration(*(metrics[name] for name in names)) if set(names) <= set(metrics) else None

@@ -151,7 +151,8 @@ def _floor(metrics: Mapping[str, Any], slice_: str, figure: str, limit: float) -
     low, high = (metrics["slices"][slice_].get(f"{figure}_{end}") for end in ("low", "high"))
     passed = value is not None and _reaches(value, limit)
     if value is None:
-        reason = f"{slice_}: {word} is unknown ({UNKNOWN.get(figure, 'not measured')}), but {limit:.4f} is asked for"
+        why = metrics.get("unknown", {}).get(slice_, {}).get(figure) or UNKNOWN.get(figure, "not measured")
+        reason = f"{slice_}: {word} is unknown ({why}), but {limit:.4f} is asked for"
     else:
         relation = "reaches" if passed else "is below"
         reason = f"{slice_}: {value:.4f} {relation} the limit of {limit:.4f} {word}"

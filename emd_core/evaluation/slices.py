@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from emd_core.detection.calibration import at_temperature, expected_calibration_error
 from emd_core.detection.metrics import (
     COUNTS,
     THRESHOLD,
@@ -17,10 +18,11 @@ from emd_core.detection.metrics import (
     pixel_accuracy,
 )
 from emd_core.evaluation import bootstrap
-from emd_core.evaluation.calibration import Calibration, at_temperature, expected_calibration_error
 from emd_core.evaluation.pixel_scores import PixelScores, pixel_roc
+from emd_core.models.checkpoint import Calibration
 from emd_core.storage.manifest import ORIGINAL
 
+UNCALIBRATED = "the network carries no temperature and threshold, as it had no val split with both classes"
 PIXEL_FIGURES = ("pixel", "miou", "iou")  # how their names begin
 
 
@@ -40,7 +42,7 @@ def has_masks(frames: pd.DataFrame) -> bool:
     return bool(((frames["label"] == 1) & frames["mask_share"].notna()).any())
 
 
-def summarise(frames: pd.DataFrame, pixels: Sequence[PixelScores], calibration: Calibration) -> dict[str, Any]:
+def summarise(frames: pd.DataFrame, pixels: Sequence[PixelScores], calibration: Calibration | None) -> dict[str, Any]:
     """All figures of one slice; None is what the slice cannot tell.
 
     `frames` has a row per frame: video (its key in VIDEOS), frame, label, score, mask_share (NaN: the mask is unknown)
@@ -62,20 +64,21 @@ def summarise(frames: pd.DataFrame, pixels: Sequence[PixelScores], calibration: 
     return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
 
 
-def _class_figures(frames: pd.DataFrame, videos: pd.DataFrame, calibration: Calibration) -> dict[str, Any]:
+def _class_figures(frames: pd.DataFrame, videos: pd.DataFrame, calibration: Calibration | None) -> dict[str, Any]:
     label, score = frames["label"].to_numpy(), frames["score"].to_numpy(np.float64)
     both = len(set(label.tolist())) == 2  # else there is no ROC
     return {
         "frames": len(frames),
         "videos": len(videos),
         "frame_accuracy": float(frames["right"].mean()),
-        "frame_accuracy_val_threshold": float(_right(frames, calibration.threshold).mean()),
+        "frame_accuracy_val_threshold": calibration and float(_right(frames, calibration.threshold).mean()),
         "frame_auc": float(roc_auc_score(label, score)) if both else None,
         "frame_eer": equal_error_rate(label, score) if both else None,
         "video_accuracy": float(videos["video_right"].mean()),
         "video_auc": float(roc_auc_score(videos["label"], videos["score"])) if both else None,
         "ece": expected_calibration_error(label, score),
-        "ece_calibrated": expected_calibration_error(label, at_temperature(score, calibration.temperature)),
+        "ece_calibrated": calibration
+        and expected_calibration_error(label, at_temperature(score, calibration.temperature)),
     }
 
 
@@ -117,7 +120,7 @@ def _right(rows: pd.DataFrame, threshold: float) -> pd.Series:
 
 
 def summarise_slices(
-    frames: pd.DataFrame, pixels: Mapping[tuple[str, str], PixelScores], calibration: Calibration
+    frames: pd.DataFrame, pixels: Mapping[tuple[str, str], PixelScores], calibration: Calibration | None
 ) -> dict[str, Any]:
     """`summarise` for every slice, keyed "method/quality"; pixels are keyed (method, quality), originals too."""
     return {
@@ -128,3 +131,18 @@ def summarise_slices(
         )
         for method, quality in slices(frames)
     }
+
+
+def why_unknown(frames: pd.DataFrame, figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Slice -> figure that is None -> why; `figures` as summarise_slices gives them for these frames."""
+    reasons = {}
+    for method, quality in slices(frames):
+        masked = has_masks(slice_rows(frames, method, quality))
+        pixels = "its masks are all of one class" if masked else "no fake of it has a known mask"
+        told = {"frame_accuracy_val_threshold": UNCALIBRATED, "ece_calibrated": UNCALIBRATED}
+        unknown = [name for name, value in figures[f"{method}/{quality}"].items() if value is None]
+        reasons[f"{method}/{quality}"] = {
+            name: pixels if name.startswith(PIXEL_FIGURES) else told.get(name, "it has no originals")
+            for name in unknown
+        }
+    return reasons

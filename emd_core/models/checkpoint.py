@@ -1,6 +1,7 @@
 """Checkpoints of detectors: the config names the variant, and the file needs nothing beside it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -11,10 +12,19 @@ from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.reading import reading
 
 
-def save_detector(path: Path, model: Detector) -> None:
+class Calibration(NamedTuple):
+    """Fitted to the network's scores of its own val split."""
+
+    temperature: float  # logits are divided by it; above 1: the network is too sure of itself
+    threshold: float  # of the score as the network gives it, not of the calibrated one
+
+
+def save_detector(path: Path, model: Detector, calibration: Calibration | None = None) -> None:
     """The expression network's weights are part of the file: it needs nothing beside it."""
-    fer = None if model.fer is None else model.fer.config.model_dump(mode="json")
-    save_network(path, "detector", model, {"network": model.config.model_dump(mode="json"), "fer": fer})
+    config = {"network": model.config.model_dump(mode="json")}
+    config["fer"] = None if model.fer is None else model.fer.config.model_dump(mode="json")
+    config["calibration"] = None if calibration is None else calibration._asdict()
+    save_network(path, "detector", model, config)
 
 
 def load_detector(path: Path) -> Detector:
@@ -24,3 +34,10 @@ def load_detector(path: Path) -> Detector:
         model = build_detector(TypeAdapter(NetworkConfig).validate_python(config["network"]), fer)
         model.load_state_dict(weights)
     return model.eval()
+
+
+def load_calibration(path: Path) -> Calibration | None:
+    """None where the network has none: no val split with both classes, or a file of an earlier version."""
+    fitted = read_network(path, "detector")[0].get("calibration")
+    with reading(path, *TOLD):
+        return None if fitted is None else Calibration(**fitted)

@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from emd_core.detection.calibration import BINS, at_temperature, expected_calibration_error, reliability
 from emd_core.detection.crops import FaceCrops
 from emd_core.detection.inference import predict
 from emd_core.detection.metrics import THRESHOLD
-from emd_core.evaluation.calibration import BINS, at_temperature, expected_calibration_error, reliability
 from emd_core.evaluation.cam import class_activation_map
 from emd_core.evaluation.slices import slice_rows, slices
+from emd_core.models.checkpoint import Calibration
 from emd_core.models.detector import Detector
 from emd_core.models.parts.esr import EXPRESSIONS
 from emd_core.models.parts.precision import Precision, to_input
@@ -37,13 +38,16 @@ def save_roc(path: Path, curves: pd.DataFrame) -> None:
     FigureCanvasAgg(figure).print_png(str(path))
 
 
-def save_reliability(path: Path, frames: pd.DataFrame, temperature: float) -> None:
-    """Accuracy over confidence of all frames, before and after the temperature; below, how many frames each bin has."""
+def save_reliability(path: Path, frames: pd.DataFrame, calibration: Calibration | None) -> None:
+    """Accuracy over confidence of all frames, before and after calibration; below, how many frames each bin has."""
     label, score = frames["label"].to_numpy(), frames["score"].to_numpy()
     figure = Figure(figsize=(5, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0.5, 1], [0.5, 1], color="0.8", linewidth=1)
-    before_after = {"as trained": score, f"temperature {temperature:.2f}": at_temperature(score, temperature)}
+    before_after = {"as trained": score}
+    if calibration:
+        temperature = calibration.temperature
+        before_after[f"temperature {temperature:.2f}"] = at_temperature(score, temperature)
     for i, (name, values) in enumerate(before_after.items()):
         confidence, accuracy, n = reliability(label, values)
         error = expected_calibration_error(label, values)

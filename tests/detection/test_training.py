@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from components import train_emd as stage
+from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import FaceCrops, balanced_order
 from emd_core.detection.inputs import mirror
-from emd_core.detection.training import choose_targets, train_emd, validate
+from emd_core.detection.training import choose_targets, fitted, keep_weights, train_emd, validate
 from emd_core.errors import UserError
-from emd_core.models.checkpoint import load_detector
+from emd_core.evaluation.scoring import score_frames
+from emd_core.models.checkpoint import load_calibration, load_detector
 from emd_core.models.emd import EMD as EMDNetwork
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
@@ -83,6 +86,39 @@ def test_a_validation_without_manipulated_pixels_has_no_miou(data: Path) -> None
     assert set(figures) == {"val/accuracy", "val/loss"} and all(map(math.isfinite, figures.values()))
 
 
+def test_temperature_and_threshold_of_the_kept_epoch_come_with_the_model(data: Path, tmp_path: Path) -> None:
+    history = train(data, tmp_path / "run")
+    path, val = tmp_path / "run" / CHECKPOINT, FaceCrops(data / "faces", data / "masks", "val")
+    frames, _ = score_frames(load_detector(path), val, EMD.batch_size, "fp32")
+    own = load_calibration(path)
+    assert own == pytest.approx(calibrate(frames["label"].to_numpy(), frames["score"].to_numpy()), abs=1e-3)
+    assert own in [fitted(metrics) for metrics in history]
+
+
+def test_a_published_network_is_kept_without_any_data(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    network = MultiTaskConfig(kind="multitask", size=SIZE, expression=False)
+    cfg = EMD.model_copy(update={"network": network, "warmup_epochs": 0, "epochs": 0})
+    stage.train_emd(cfg, model=tmp_path / "bare")
+    assert load_calibration(tmp_path / "bare" / CHECKPOINT) is None
+    assert json.loads((tmp_path / "bare/metrics.json").read_text()) == {}
+    stage.train_emd(cfg, faces=data / "faces", masks=data / "masks", model=tmp_path / "judged")
+    metrics = json.loads((tmp_path / "judged/metrics.json").read_text())
+    own = load_calibration(tmp_path / "judged" / CHECKPOINT)
+    assert own is not None and metrics["best/val_temperature"] == own.temperature
+    kept = [load_detector(tmp_path / name / CHECKPOINT).state_dict() for name in ("bare", "judged")]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    for wrong, told in (
+        ({"epochs": 1}, "train_emd needs --faces, --masks and --report"),
+        ({"network": EMD.network}, "so the network needs --fer"),
+    ):
+        with pytest.raises(UserError, match=told):
+            stage.train_emd(cfg.model_copy(update=wrong), model=tmp_path / "wrong")
+
+
 def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:
     """Loss of the training falls; the kept model is the best of its validation accuracies."""
     history = train(data, tmp_path / "run")
@@ -108,7 +144,7 @@ def test_no_epochs_keep_published_weights_as_they_are(data: Path, tmp_path: Path
         torch.save(getattr(published, part).state_dict(), tmp_path / f"{part}_46.pt")
     changes = {"network": network, "weights": str(tmp_path), "warmup_epochs": 0, "epochs": 0}
     history: list[dict[str, float]] = []
-    train_emd(
+    keep_weights(
         EMD.model_copy(update=changes),
         faces=data / "faces",
         masks=data / "masks",
@@ -118,7 +154,7 @@ def test_no_epochs_keep_published_weights_as_they_are(data: Path, tmp_path: Path
     )
     loaded = load_detector(tmp_path / CHECKPOINT).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in published.state_dict().items())
-    assert set(history[0]) == {"val/accuracy", "val/loss", "val/miou"}
+    assert set(history[0]) == {"val/accuracy", "val/loss", "val/miou", "val/temperature", "val/threshold"}
 
 
 def test_fewer_training_videos_are_a_part_of_more(data: Path) -> None:
@@ -144,7 +180,7 @@ def test_data_without_masks_train_on_classification_alone(data: Path, tmp_path: 
         work=tmp_path,
         on_epoch=lambda epoch, metrics: history.append(metrics),
     )
-    assert set(history[0]) == {"train/loss", "val/accuracy", "val/loss"}
+    assert set(history[0]) == {"train/loss", "val/accuracy", "val/loss", "val/temperature", "val/threshold"}
     assert np.isfinite(history[0]["train/loss"])
 
 

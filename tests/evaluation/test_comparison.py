@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from emd_core.detection.calibration import Calibration
 from emd_core.errors import UserError
-from emd_core.evaluation.calibration import Calibration
 from emd_core.evaluation.comparison import compare
 from emd_core.evaluation.pixel_scores import PixelScores
 from emd_core.evaluation.slices import summarise

@@ -16,7 +16,7 @@ from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation.perturbations import PERTURBATIONS
 from emd_core.evaluation.scoring import score_frames
-from emd_core.models.checkpoint import load_detector, save_detector
+from emd_core.models.checkpoint import Calibration, load_detector, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMDConfig, build_emd
 from emd_core.models.parts.checkpoint import CHECKPOINT
@@ -29,6 +29,7 @@ from emd_core.storage.masks import pack
 from pipelines.summary import _results
 
 SIZE = 48
+CALIBRATION = Calibration(temperature=1.5, threshold=0.4)
 CFG = Evaluate(batch_size=4, precision="fp32", methods=None, qualities=None, perturbations=[])
 VIDEOS = [("original", "c23"), ("original", "c40"), ("Face2Face", "c23"), ("Face2Face", "c40"), ("DFDC", "c23")]
 
@@ -72,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = build_emd(config, ESR(ESRConfig(size=54, branches=1)))
     with torch.no_grad():
         model.fc.weight *= 1000  # else an untrained network gives nearly the same score to every crop
-    save_detector(root / "model" / CHECKPOINT, model)
+    save_detector(root / "model" / CHECKPOINT, model, CALIBRATION)
     return root
 
 
@@ -91,8 +92,7 @@ def run(data: Path, out: Path, **changes: object) -> dict[str, Any]:
 def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
     metrics = run(data, tmp_path / "out", perturbations=["jpeg_q30", "h264_crf40"])
     assert list(metrics["slices"]) == ["DFDC/c23", "Face2Face/c23", "Face2Face/c40"]
-    assert 0.05 <= metrics["calibration"]["temperature"] <= 20
-    assert 0 <= metrics["calibration"]["threshold"] <= 1
+    assert metrics["precision"] == "fp32"
     assert metrics["size_mb"] == pytest.approx((data / "model" / CHECKPOINT).stat().st_size / 1e6, abs=1e-3)
     assert metrics["slices"]["DFDC/c23"]["miou"] is None
     assert metrics["slices"]["Face2Face/c23"]["videos"] == 4
@@ -164,11 +164,25 @@ def test_wrong_choices_are_refused(data: Path, tmp_path: Path, changes: dict[str
         run(data, tmp_path / "out", **changes)
 
 
-def test_no_val_split_is_refused(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("calibration", [CALIBRATION, None])
+def test_data_for_testing_only_are_judged_by_what_the_network_carries(
+    data: Path, tmp_path: Path, calibration: Calibration | None
+) -> None:
+    """DFD, Celeb-DF, UADFV and DeepfakeTIMIT have no val split; a published network may have had none either."""
     write_crops(tmp_path, ("test",))
-    shutil.copytree(data / "model", tmp_path / "model")
-    with pytest.raises(UserError, match="no usable crop in split 'val'"):
-        run(tmp_path, tmp_path / "out")
+    save_detector(tmp_path / "model" / CHECKPOINT, load_detector(data / "model" / CHECKPOINT), calibration)
+    metrics = run(tmp_path, tmp_path / "out")
+    figures, unknown = metrics["slices"]["Face2Face/c23"], metrics["unknown"]["Face2Face/c23"]
+    assert metrics["calibration"] == (calibration and calibration._asdict())
+    predictions = pd.read_parquet(tmp_path / "out/predictions.parquet").query("method != 'DFDC' and quality == 'c23'")
+    right = (predictions["score"] > CALIBRATION.threshold) == (predictions["label"] == 1)
+    assert figures["frame_accuracy_val_threshold"] == (right.mean() if calibration else None)
+    assert set(unknown) == (set() if calibration else {"frame_accuracy_val_threshold", "ece_calibrated"})
+    assert ("carries no temperature" in (tmp_path / "out/report.html").read_text()) == (calibration is None)
+
+
+def test_a_val_split_that_is_there_changes_nothing(data: Path, tmp_path: Path) -> None:
+    assert run(data, tmp_path / "out")["calibration"] == CALIBRATION._asdict()
 
 
 def test_answers_that_are_no_numbers_are_refused(data: Path, tmp_path: Path) -> None:

@@ -19,16 +19,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from emd_core.detection.metrics import (
-    COUNTS,
-    confusion,
-    equal_error_rate,
-    mean_iou,
-    pixel_accuracy,
-)
-from emd_core.errors import UserError
-from emd_core.evaluation import bootstrap
-from emd_core.evaluation.calibration import (
+from emd_core.detection.calibration import (
     Calibration,
     at_temperature,
     calibrate,
@@ -36,9 +27,17 @@ from emd_core.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
 )
+from emd_core.detection.metrics import (
+    COUNTS,
+    confusion,
+    equal_error_rate,
+    mean_iou,
+    pixel_accuracy,
+)
+from emd_core.evaluation import bootstrap
 from emd_core.evaluation.pixel_scores import CAPACITY, PixelScores, pixel_roc
 from emd_core.evaluation.scoring import roc_table
-from emd_core.evaluation.slices import summarise, summarise_slices
+from emd_core.evaluation.slices import UNCALIBRATED, summarise, summarise_slices, why_unknown
 
 AS_TRAINED = Calibration(temperature=1.0, threshold=0.5)
 
@@ -194,9 +193,8 @@ def test_threshold_by_hand(real: list[float], fake: list[float], threshold: floa
     assert choose_threshold(label, np.array(real + fake)) == pytest.approx(threshold)
 
 
-def test_a_val_split_of_one_class_is_refused() -> None:
-    with pytest.raises(UserError, match="val split has crops of class"):
-        calibrate(np.array([1, 1]), np.array([0.2, 0.3]))
+def test_a_val_split_of_one_class_calibrates_nothing() -> None:
+    assert calibrate(np.array([1, 1]), np.array([0.2, 0.3])) is None
 
 
 def frame(
@@ -256,6 +254,20 @@ def test_pixel_figures_are_counted_where_the_mask_is_known() -> None:
     assert (partly["masks"], partly["frames"]) == (4, 5)
     for name in ("pixel_accuracy", "pixel_accuracy_per_image", "miou", "miou_floor", "iou_per_fake", "pixel_auc"):
         assert partly[name] == known[name] is not None
+
+
+def test_every_figure_that_is_unknown_has_its_reason() -> None:
+    without = [row | {"mask_share": float("nan")} | dict.fromkeys(COUNTS, 0) for row in BY_HAND]
+    for rows, reasons in (
+        (BY_HAND, {UNCALIBRATED}),
+        ([row for row in BY_HAND if row["label"]], {UNCALIBRATED, "it has no originals"}),
+        (without, {UNCALIBRATED, "no fake of it has a known mask"}),
+    ):
+        frames = pd.DataFrame(rows)
+        figures = summarise_slices(frames, defaultdict(some), None)
+        told = why_unknown(frames, figures)["Face2Face/c23"]
+        assert set(told) == {name for name, value in figures["Face2Face/c23"].items() if value is None}
+        assert set(told.values()) == reasons
 
 
 def test_what_cannot_be_measured_is_none() -> None:

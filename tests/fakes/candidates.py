@@ -43,7 +43,7 @@ class Candidate:
 
     def promote(self, name: str) -> None:
         promote(
-            Promote(model_name=name, batch_size=4, precision="fp32"),
+            Promote(model_name=name, batch_size=4),
             model=self.model,
             evaluation=self.evaluation,
             decision=self.decision,

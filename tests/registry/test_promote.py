@@ -75,7 +75,7 @@ def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
     make: Make, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = make("a", accuracy=0.92)
-    with stage_run("train_emd", Promote(model_name="story", batch_size=1, precision="fp32"), {}) as run:
+    with stage_run("train_emd", Promote(model_name="story", batch_size=1), {}) as run:
         run.log_model(first.digest, "emd")  # as training does
     first.promote("story")
     assert "story version 1 is now @champion" in capsys.readouterr().out

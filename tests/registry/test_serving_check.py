@@ -132,3 +132,19 @@ def test_what_it_answers(root: Path, version: ModelVersion) -> None:
     found = frames[2]
     centre = (found["x"] + found["side"] / 2, found["y"] + found["side"] / 2)
     assert centre == (pytest.approx(200, abs=15), pytest.approx(110, abs=15)) and 100 < found["side"] < 190
+
+
+def test_it_is_served_in_the_format_in_which_it_was_judged(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"precision": "bf16"}')
+    shutil.copy(root / CHECKPOINT, tmp_path)
+    mlflow.set_experiment("serving")
+    with mlflow.start_run():
+        registered = register("bf16", tmp_path, tmp_path, None, {})
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    table = pd.DataFrame({"image": [bytes(cv2.imencode(".png", picture[..., ::-1])[1])]})
+    served = mlflow.pyfunc.load_model(str(stored(root, registered))).predict(table)["score"].iloc[0]
+    crop, network = torch.from_numpy(picture).permute(2, 0, 1)[None], load_detector(root / CHECKPOINT)
+    judged, other = (predict(network, crop, precision)[0][0] for precision in ("bf16", "fp32"))
+    assert served == pytest.approx(judged, abs=1e-6) and served != pytest.approx(other, abs=1e-6)
+    check, _ = check_serving(registered, root / CHECKPOINT)
+    assert check.verdict == "passed"

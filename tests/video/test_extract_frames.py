@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from components.crop_faces import crop_faces
 from components.extract_frames import ExtractFrames, extract_frames
 from components.ingest import Ingest, ingest
 from emd_core.errors import UserError
@@ -63,6 +64,18 @@ def test_extraction_stops_above_its_limit(dataset: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"25.0%.*extract_frames.max_bad_share allows 10.0%.*001_000: no readable"):
         extract(dataset, tmp_path, cfg)
     assert not (tmp_path / "frames").exists()
+
+
+def test_videos_that_ingest_let_pass_as_missing_are_not_counted_again(dataset: Path, tmp_path: Path) -> None:
+    tiny.fake_path(dataset, "001_000").unlink()
+    cfg = tiny.EXTRACT.model_copy(update={"max_bad_share": 0})
+    table = read_manifest(extract(dataset, tmp_path, cfg), FRAMES).table
+    assert table["status"].value_counts().to_dict() == {"ok": 3, "missing": 1}
+    strict = tiny.CROP.model_copy(update={"max_bad_share": 0})
+    crop_faces(strict, dataset=dataset, frames=tmp_path / "frames", faces=tmp_path / "faces")
+    tiny.cut_off(tiny.fake_path(dataset, "000_001"))
+    with pytest.raises(UserError, match=r"1 of 3 videos \(33.3%\)"):
+        extract_frames(cfg, dataset=dataset, videos=tmp_path / "videos", frames=tmp_path / "frames")
 
 
 def test_frames_of_another_run_are_recognised(dataset: Path, tmp_path: Path) -> None:

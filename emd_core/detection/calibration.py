@@ -3,32 +3,22 @@
 Scores are probabilities that a frame is manipulated; label 1 = manipulated.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from emd_core.detection.metrics import THRESHOLD
-from emd_core.errors import UserError
+from emd_core.models.checkpoint import Calibration
 
 SMALLEST = 1e-7  # scores nearer to 0 or 1 are taken as this far: a rounded 1 has no logit
 TEMPERATURES = (0.05, 20.0)  # without an error on val the likelihood has no maximum: the sharpest is always better
 BINS = 15
 
 
-class Calibration(NamedTuple):
-    temperature: float  # logits are divided by it; above 1: the network is too sure of itself
-    threshold: float  # of the score as the network gives it, not of the calibrated one
-
-
-def calibrate(label: np.ndarray, score: np.ndarray) -> Calibration:
-    """Fit both to the scores of the val split."""
+def calibrate(label: np.ndarray, score: np.ndarray) -> Calibration | None:
+    """Fit both to the scores of the val split; None where it has one class only."""
     if len(set(label.tolist())) < 2:
-        raise UserError(
-            f"the val split has crops of class {sorted(set(label.tolist()))} only, and temperature and threshold are "
-            "fitted to originals and fakes; add val videos of the other class, or choose other evaluate.methods."
-        )
+        return None
     return Calibration(fit_temperature(label, score), choose_threshold(label, score))
 
 
