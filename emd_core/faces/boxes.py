@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-# Two boxes are the same face when their centres lie closer than this many sides of the larger box, and their sides
-# differ by less than this factor. Both are generous, as picked frames can be a second apart.
-MAX_MOVE = 1.0
+# Two boxes of one shot are the same face when they overlap by more than this (IoU), and their sides differ by less than
+# this factor. Both are generous, as picked frames can be a second apart; what jumps farther is taken for another face.
+MIN_OVERLAP = 0.15
 MAX_ZOOM = 2.0
 FAR = 1e3  # more than the moves of all pairs together
 
@@ -38,32 +38,50 @@ class Square(NamedTuple):
     side: int
 
 
-def choose_face(detections: Sequence[Sequence[Detection]]) -> list[Detection | None]:
+Track = dict[int, Detection]  # by frame number
+
+
+def choose_face(
+    detections: Sequence[Sequence[Detection]], shots: Sequence[int] | None = None
+) -> list[Detection | None]:
     """The face of a video: the track with the largest sum of box sides over the frames.
 
     Of two faces that stay, the larger one wins; one that stays wins over a larger one that only passes (a sum of areas
-    would let it take over). A second person cannot take the crop for single frames.
+    would let it take over). A second person cannot take the crop, neither for single frames nor after a cut.
 
     Args:
         detections: all faces of each frame.
+        shots: number of the shot that each frame belongs to; None: all are of one.
 
     Returns:
         One detection per frame, None where the chosen face was not found.
     """
-    tracks: list[dict[int, Detection]] = []  # each: frame number -> detection
+    chosen = max(face_tracks(detections, shots), key=most_face, default={})
+    return [chosen.get(frame) for frame in range(len(detections))]
+
+
+def face_tracks(detections: Sequence[Sequence[Detection]], shots: Sequence[int] | None = None) -> list[Track]:
+    """The faces that belong together: a cut or a jump ends a track. Arguments as of `choose_face`."""
+    tracks: list[Track] = []
     for frame, faces in enumerate(detections):
         moves = np.array([[_move(track[max(track)], face) for face in faces] for track in tracks])
+        near = np.where(np.isfinite(moves), moves, FAR).reshape(len(tracks), len(faces))
+        if shots is not None:
+            near[[shots[max(track)] != shots[frame] for track in tracks]] = FAR
         # As many faces as possible go on with a track, at the least sum of moves: were the closest pair taken first,
         # two faces that move side by side could change places.
-        near = np.where(moves < MAX_MOVE, moves, FAR).reshape(len(tracks), len(faces))
         taken = set()
         for i, j in zip(*linear_sum_assignment(near), strict=True):
             if near[i, j] < FAR:
                 tracks[i][frame] = faces[j]
                 taken.add(j)
         tracks.extend({frame: face} for j, face in enumerate(faces) if j not in taken)
-    largest = max(tracks, key=lambda track: sum(face.side for face in track.values()), default={})
-    return [largest.get(frame) for frame in range(len(detections))]
+    return tracks
+
+
+def most_face(track: Track) -> float:
+    """How much face a track shows over time: the sum of its boxes' sides."""
+    return sum(face.side for face in track.values())
 
 
 def crop_square(face: Detection, width: int, height: int, scale: float) -> Square:
@@ -107,9 +125,20 @@ def detections(found: NDArray[np.floating], frame: NDArray[np.uint8], min_face: 
     return [Detection(*row) for row in np.column_stack([corners, found[:, 4]])[large].tolist()]
 
 
+def iou(a: Detection, b: Detection) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    width, height = min(a.x2, b.x2) - max(a.x1, b.x1), min(a.y2, b.y2) - max(a.y1, b.y1)
+    shared = max(width, 0) * max(height, 0)
+    return shared / (_area(a) + _area(b) - shared) if shared else 0.0
+
+
 def _move(a: Detection, b: Detection) -> float:
-    """Distance between the centres in sides of the larger box; infinite where the sizes differ too much."""
+    """Distance between the centres in sides of the larger box; infinite where they cannot be one face."""
     small, large = sorted((a.side, b.side))
-    if large >= MAX_ZOOM * small:
+    if large >= MAX_ZOOM * small or iou(a, b) <= MIN_OVERLAP:
         return math.inf
     return math.hypot(a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2) / 2 / large
+
+
+def _area(box: Detection) -> float:
+    return (box.x2 - box.x1) * (box.y2 - box.y1)

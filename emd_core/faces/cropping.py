@@ -12,7 +12,7 @@ from pydantic import Field
 from emd_core.faces.boxes import Detection, Square, crop_square, resize
 from emd_core.faces.crop_figures import perceptual_hash, sharpness
 from emd_core.faces.detectors import FaceDetector
-from emd_core.faces.search import FaceSearch, find_face
+from emd_core.faces.search import FaceSearch, FoundFace, find_face
 from emd_core.storage.growing import Grown, Row
 from emd_core.storage.manifest import NO_FACE, OK, ORIGINAL, UNREADABLE
 from emd_core.video.decode import BrokenVideo, PickedFrames
@@ -34,6 +34,13 @@ class Reference(NamedTuple):
     video: str
     size: tuple[int, int]  # width, height of its frames
     boxes: dict[int, Detection]  # by frame
+    others: frozenset[int]  # frames in which only other people are seen
+    several: bool  # whether other people are seen at all
+
+
+NOBODY = Reference("", (0, 0), {}, frozenset(), several=False)
+ONLY_OTHERS = "only other people than the video's are seen in this frame"
+SEVERAL = "several people are seen in this video; the crops are of the one with the most face over time"
 
 
 def crop_group(videos: list[Row], *, dataset: Path, detector: FaceDetector, cfg: Cropping) -> Grown:
@@ -44,7 +51,7 @@ def crop_group(videos: list[Row], *, dataset: Path, detector: FaceDetector, cfg:
     """
     rows: list[Row] = []
     crops: dict[str, list[NDArray[np.uint8]]] = {}
-    reference = Reference("", (0, 0), {})
+    reference = NOBODY
     for video in videos:
         picked = [int(i) for i in video["frames"]]
         about = {name: value for name, value in video.items() if name not in ("n_frames", "frames")}
@@ -53,13 +60,17 @@ def crop_group(videos: list[Row], *, dataset: Path, detector: FaceDetector, cfg:
             continue
         try:
             frames = PickedFrames(dataset / video["path"], picked)
-            known = reference.boxes if frames.size == reference.size else {}
-            boxes = [known.get(i) for i in picked]
-            if not all(boxes):
-                boxes = [box or face for box, face in zip(boxes, search(frames, detector, cfg), strict=True)]
+            known = reference if frames.size == reference.size else NOBODY
+            boxes, others, several = [known.boxes.get(i) for i in picked], known.others, known.several
+            if not all(box or i in others for box, i in zip(boxes, picked, strict=True)):
+                found = search(frames, detector, cfg)
+                own = zip(picked, boxes, found.boxes, strict=True)
+                boxes = [box or (None if i in others else face) for i, box, face in own]
+                others |= {i for i, other in zip(picked, found.others, strict=True) if other}
+                several |= found.several
             if video["method"] == ORIGINAL:
                 faces = {i: box for i, box in zip(picked, boxes, strict=True) if box}
-                reference, known = Reference(video["video"], frames.size, faces), faces
+                reference = known = Reference(video["video"], frames.size, faces, others, several)
             cut = list(cut_faces(frames, boxes, cfg))
         except BrokenVideo as broken:
             rows.append({**about, **NO_FRAME, **NO_CROP, "status": UNREADABLE, "reason": str(broken)})
@@ -68,28 +79,32 @@ def crop_group(videos: list[Row], *, dataset: Path, detector: FaceDetector, cfg:
         for frame, box, (square, crop) in zip(picked, boxes, cut, strict=True):
             place: Row = {**about, "frame": frame, "width": frames.size[0], "height": frames.size[1]}
             if box is None or crop is None:
-                rows.append({**place, **NO_CROP, "status": NO_FACE, "reason": "no face found in this frame"})
+                reason = ONLY_OTHERS if frame in others else "no face found in this frame"
+                rows.append({**place, **NO_CROP, "status": NO_FACE, "reason": reason})
                 continue
             stored = crops.setdefault(file, [])
             place |= {"x": square.x, "y": square.y, "side": square.side}
             place |= {"file": file, "row": len(stored), "crc32": zlib.crc32(crop.data)}
             place |= {"score": box.score, "sharpness": sharpness(crop), "phash": perceptual_hash(crop)}
-            rows.append({**place, "box_from": reference.video if frame in known else video["video"]})
+            place |= {"reason": SEVERAL if several else ""}
+            rows.append({**place, "box_from": known.video if frame in known.boxes else video["video"]})
             stored.append(crop)
     return Grown(rows, {file: np.stack(images) for file, images in crops.items()})
 
 
-def search(frames: PickedFrames, detector: FaceDetector, cfg: FaceSearch) -> list[Detection | None]:
+def search(frames: PickedFrames, detector: FaceDetector, cfg: FaceSearch) -> FoundFace:
     """The face in each picked frame, in pixels of the frame."""
     width, height = frames.size
     small_width, small_height = cfg.reduced_size(width, height)
     reader = RgbReader()
     images = [reader.reduced(frame, small_width, small_height) for frame in frames]
     across, down = width / small_width, height / small_height
-    return [
+    found = find_face(images, detector, cfg.min_face / across, cfg)
+    boxes = [
         face and Detection(face.x1 * across, face.y1 * down, face.x2 * across, face.y2 * down, face.score)
-        for face in find_face(images, detector, cfg.min_face / across, cfg)
+        for face in found.boxes
     ]
+    return found._replace(boxes=boxes)
 
 
 def cut_faces(

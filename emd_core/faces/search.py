@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from emd_core.config import Config
-from emd_core.faces.boxes import Detection, Square, choose_face
+from emd_core.faces.boxes import Detection, Square, choose_face, face_tracks, iou, most_face
 from emd_core.faces.detectors import FaceDetector
+from emd_core.faces.shots import number_shots
 
 WINDOW = 1.75  # side of the window in which an expected face is looked for, in sides of its box
 SMALLEST = 0.6  # a face found there has at least this share of the expected side
 SAME = 0.5  # IoU with the expected box from which on a face is the expected one
 SAME_PLACE = 0.7  # the same where nothing around it is looked at
+COMPANY = 0.25  # of the chosen track's face from which on another track is a second person's
 SMALLEST_SEEN = 12  # px that a face must keep in the reduced frame: what MTCNN's first network sees
 
 
@@ -39,10 +42,18 @@ class FaceSearch(Config):
         return max(1, round(width * side / longer)), max(1, round(height * side / longer))
 
 
+class FoundFace(NamedTuple):
+    """The face of a video in its picked frames."""
+
+    boxes: list[Detection | None]  # per frame; None where it was not found
+    others: list[bool]  # per frame: only other faces were found there
+    several: bool  # somebody else is seen for long, too
+
+
 def find_face(
     images: Sequence[NDArray[np.uint8]], detector: FaceDetector, min_face: float, cfg: FaceSearch
-) -> list[Detection | None]:
-    """One face per image, None where it was not found.
+) -> FoundFace:
+    """One face per image: that of the person with the most face over time, who is not followed across a cut.
 
     Args:
         images: the picked frames of a video, reduced, HWC uint8 RGB, [0, 255], all of one size.
@@ -50,6 +61,7 @@ def find_face(
     """
     last = len(images) - 1
     keys = [i for i in range(len(images)) if i % cfg.detect_every == 0 or i == last]
+    shots = number_shots(images)
     faces: list[list[Detection]] = [[] for _ in images]
 
     def look_everywhere(numbers: Sequence[int], smallest: float = min_face) -> None:
@@ -68,13 +80,15 @@ def find_face(
         if len(faces[first]) != 1:
             return False
         look_everywhere(others, max(min_face, SMALLEST * shorter_side(faces[first][0])))
-        return all(len(faces[i]) == 1 for i in others) and all(choose_face([faces[i] for i in keys]))
+        return all(len(faces[i]) == 1 for i in others) and all(
+            choose_face([faces[i] for i in keys], [shots[i] for i in keys])
+        )
 
     if cfg.detect_every == 1:
         look_everywhere(keys)
     elif not show_one_face():
         look_everywhere(keys[1:])
-    known = choose_face(faces)
+    known = choose_face(faces, shots)
     expected: dict[int, Detection] = {}
     alone: dict[int, Detection] = {}
     for a, b in pairwise(keys):
@@ -88,13 +102,21 @@ def find_face(
     lost = {i: face for i, face in expected.items() if i not in found}
     for i, face in (found | look_near(images, detector, lost, cfg.batch)).items():
         faces[i] = [face]
-    chosen, searched = choose_face(faces), set(keys)
+    chosen, searched = choose_face(faces, shots), set(keys)
     # Nothing was found there, or somebody whom the frames searched since show not to be the one.
     while missing := [i for i in range(len(images)) if i not in searched and not chosen[i]]:
         look_everywhere(missing)
         searched |= set(missing)
-        chosen = choose_face(faces)
-    return chosen
+        chosen = choose_face(faces, shots)
+    others = [bool(found) and not box for found, box in zip(faces, chosen, strict=True)]
+    return FoundFace(chosen, others, several_people(faces, shots))
+
+
+def several_people(faces: Sequence[Sequence[Detection]], shots: Sequence[int]) -> bool:
+    """Whether another track has a good part of the face that the chosen one has."""
+    tracks = face_tracks(faces, shots)
+    _, *rest = sorted((most_face(track) for track in tracks), reverse=True) or [0.0]
+    return bool(rest) and rest[0] >= COMPANY * max(map(most_face, tracks))
 
 
 def look_at(
@@ -143,14 +165,3 @@ def shorter_side(face: Detection) -> float:
 def between(a: Detection, b: Detection, share: float) -> Detection:
     """The box `share` of the way from a to b."""
     return Detection(*(u + (v - u) * share for u, v in zip(a, b, strict=True)))
-
-
-def iou(a: Detection, b: Detection) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    width, height = min(a.x2, b.x2) - max(a.x1, b.x1), min(a.y2, b.y2) - max(a.y1, b.y1)
-    shared = max(width, 0) * max(height, 0)
-    return shared / (_area(a) + _area(b) - shared) if shared else 0.0
-
-
-def _area(box: Detection) -> float:
-    return (box.x2 - box.x1) * (box.y2 - box.y1)

@@ -39,7 +39,7 @@ VIDEOS = pa.schema(
         ("path", pa.string()),  # of the video, relative to the dataset root
         ("mask_path", pa.string()),  # of the mask video, relative to the dataset root; "" where there is none
         ("status", pa.string()),  # ok, missing, unreadable, no_face, no_mask
-        ("reason", pa.string()),  # one sentence where status is not ok
+        ("reason", pa.string()),  # one sentence where status is not ok, or where crops are of one of several people
     ]
 )
 # One row per video: which of its frames are used. Their pixels are not stored but decoded where they are cropped.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from emd_core.faces.boxes import Detection
-from emd_core.faces.search import FaceSearch, find_face, iou
+from emd_core.faces.boxes import Detection, iou
+from emd_core.faces.search import FaceSearch, find_face
 
 HEIGHT, WIDTH = 120, 200
 Faces = list[tuple[int, int, int]]  # centre and side of each face, the followed one first
@@ -56,7 +56,7 @@ def images(n: int) -> list[np.ndarray]:
 
 def search(oracle: Oracle, every: int) -> list[Detection | None]:
     cfg = FaceSearch(min_face=12, detect_side=200, detect_every=every, batch=3)
-    return find_face(images(len(oracle.faces)), oracle, 12, cfg)
+    return find_face(images(len(oracle.faces)), oracle, 12, cfg).boxes
 
 
 MOVING: list[Faces] = [[(40 + 4 * i, 50 + i, 30 + i)] for i in range(10)]

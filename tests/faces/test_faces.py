@@ -15,7 +15,7 @@ import pytest
 from components.crop_faces import crop_faces, crop_on_worker
 from emd_core.errors import UserError
 from emd_core.faces.boxes import Detection, Square, choose_face, crop_square, cut
-from emd_core.faces.cropping import Cropping, crop_group
+from emd_core.faces.cropping import ONLY_OTHERS, SEVERAL, Cropping, crop_group
 from emd_core.storage.arrays import RowFiles, open_rows
 from emd_core.storage.growing import Row
 from emd_core.storage.manifest import FACES, FRAMES, read_manifest, write_manifest
@@ -60,6 +60,7 @@ def test_cut_keeps_pixels_at_the_same_size_and_averages_when_it_shrinks() -> Non
 
 
 A = [face(50, 50, 40), face(55, 50, 40), face(60, 52, 42)]  # a face that moves
+D = [Detection(100, 100, 200, 200, 0.9), Detection(180, 120, 270, 210, 0.9)]
 B = [face(150, 50, 25), face(150, 52, 26), face(151, 50, 25)]  # a smaller one
 
 
@@ -78,10 +79,22 @@ B = [face(150, 50, 25), face(150, 52, 26), face(151, 50, 25)]  # a smaller one
             [face(50, 50, 40), face(78, 50, 40)],
         ),
         ([[B[0]], [A[0]], [A[1]]], [None, A[0], A[1]]),  # a cut to another person
+        ([[D[0]], [D[0]], [D[1]], [D[1]]], [D[0], D[0], None, None]),  # one beside the first, a jump away
     ],
 )
 def test_one_face_is_followed(frames: list[list[Detection]], chosen: list[Detection | None]) -> None:
     assert choose_face(frames) == chosen
+
+
+@pytest.mark.parametrize(
+    ("shots", "chosen"),
+    [
+        ([0, 0, 1, 1, 1], [None, None, A[0], A[1], A[2]]),  # another person in the same place
+        ([0, 1, 0, 0, 1], [A[0], None, A[0], A[1], None]),  # cut away and back
+    ],
+)
+def test_nobody_is_followed_across_a_cut(shots: list[int], chosen: list[Detection | None]) -> None:
+    assert choose_face([[A[0]], [A[0]], [A[0]], [A[1]], [A[2]]], shots) == chosen
 
 
 def test_rows_come_back_from_a_memory_map(tmp_path: Path) -> None:
@@ -178,6 +191,23 @@ def test_fakes_whose_original_has_every_face_are_not_searched(tmp_path: Path) ->
     rows, _ = crop_group(group, dataset=tmp_path, detector=detector, cfg=CFG)
     assert [row["status"] for row in rows] == ["ok"] * 4
     assert detector.seen == [(96, 128)] * 2
+
+
+def test_after_a_cut_the_other_person_is_no_face_of_the_video(tmp_path: Path) -> None:
+    """In the same place, so that only the picture tells; the fakes of the video take over what its original shows."""
+    names = ["original/c23/000", "Face2Face/c23/000_001"]
+    group = write_group(tmp_path, dict.fromkeys(names, [(30, 30)] * 5), (96, 128))
+    for row in group:
+        frames = [frame.copy() for frame in read_frames(tmp_path / row["path"], [0, 1, 2, 3, 4])]
+        for frame in frames[3:]:
+            frame[frame[..., 0] < 200] = (150, 90, 20)  # another room
+        tiny.write_mp4(tmp_path / row["path"], frames, crf=5)
+    detector = BrightDetector()
+    rows, _ = crop_group(group, dataset=tmp_path, detector=detector, cfg=CFG)
+    assert len(detector.seen) == 5  # the fake was not searched
+    for table in (rows[:5], rows[5:]):
+        assert [row["status"] for row in table] == ["ok"] * 3 + ["no_face"] * 2
+        assert [row["reason"] for row in table] == [SEVERAL] * 3 + [ONLY_OTHERS] * 2
 
 
 def test_a_fake_of_another_size_is_searched_itself(tmp_path: Path) -> None:
