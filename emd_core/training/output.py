@@ -11,7 +11,7 @@ from emd_core.config import Config, digest
 
 def input_key(cfg: Config, inputs: Any) -> str:
     """Identifies a training: a killed run may go on only with the same parameters and inputs."""
-    return digest([cfg.model_dump(mode="json", exclude={"save_minutes"}), inputs])  # how often it saves changes nothing
+    return digest([cfg.model_dump(mode="json"), inputs])
 
 
 def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:

@@ -128,7 +128,7 @@ def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run
     """It is on rank 1, after each step (rank 0 would in a minute); then that is killed in the fifth step."""
     killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self", save="1e-{rank}{rank}")
     assert killed.code not in (0, 2)
-    restarted = torchrun(data, tmp_path, 2)
+    restarted = torchrun(data, tmp_path, 2, save="1e-{rank}{rank}")
     assert restarted.code == 0, restarted.errors
     assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2]] * 2, "from the fifth step"
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
