@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from components.tracking import dvc_lock
 from emd_core.errors import UserError, fault_of_place
-from emd_core.models.checkpoint import CHECKPOINT, load_esr
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.xception import without_classifier
 from emd_core.storage.atomic import atomic_dir, atomic_file, resumable_dir
 from emd_core.storage.growing import ITEMS_PER_PART, GrowingTable, Grown
