@@ -120,7 +120,7 @@ def _tree(commit: str) -> dict[str, str]:
 
 def _params(then: Mapping[str, Any]) -> Finding:
     try:
-        now = read_params(PARAMS)
+        now = provenance.without_secrets(read_params(PARAMS))
     except UserError:
         return Finding(str(PARAMS), NOT_AT_HAND)
     before, after = ({s: sections.get(s) for s in then} for sections in (then, now))

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from components.tracking import dvc_lock
-from components.tracking.address import hide
+from components.tracking.address import address
 from emd_core.config import Config, digest
 
 FOLDER, RECORD, PATCH = "provenance", "provenance.json", "dirty.patch"
@@ -74,7 +74,16 @@ def tags(stage: str, cfg: Config, inputs: Inputs) -> dict[str, str]:
 
 def parameters(cfg: Config) -> dict[str, Any]:
     """A stage's parameters as they are recorded: an address without its user's name and password."""
-    return {key: hide(v) if isinstance(v, str) else v for key, v in cfg.model_dump(mode="json").items()}
+    return dict(without_secrets(cfg.model_dump(mode="json")))
+
+
+def without_secrets(value: Any) -> Any:
+    """A JSON-like value whose addresses name no user and no password."""
+    if isinstance(value, dict):
+        return {key: without_secrets(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(held) for held in value]
+    return address(value) if isinstance(value, str) and "://" in value and "@" in value else value
 
 
 def write(folder: Path, cfg: Config) -> None:

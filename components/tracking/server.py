@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from components.tracking.address import address, credentials, encoded
 from components.tracking.refusal import UNKNOWN, explain
@@ -141,7 +142,7 @@ def _make(database: Path) -> None:
     with _turn(database.parent):
         if database.exists():
             return
-        work = database.with_name(f".{database.name}.{os.getpid()}.partial")
+        work = database.with_name(f".{database.name}.{uuid4().hex}.partial")
         try:
             work.touch()
             mlflow.MlflowClient(tracking_uri=f"{SQLITE}{work}").search_experiments(max_results=1)

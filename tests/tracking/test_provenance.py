@@ -183,13 +183,11 @@ def test_without_git_and_without_a_repository(repository: Path, monkeypatch: pyt
     assert refused(monkeypatch) == ("unknown (no git repository is here)", "")
 
 
-@pytest.mark.parametrize(
-    "how", ["checkout -q --detach", "worktree add -q ../tree", "clone -q --depth 1 file://$PWD ../s"]
-)
+@pytest.mark.parametrize("how", ["checkout -q --detach", "worktree add -q tree", "clone -q --depth 1 file://$PWD s"])
 def test_unusual_checkouts_know_their_commit(repository: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     head = provenance.commit()
     subprocess.run(f"git {how}", shell=True, check=True)
-    for place in (repository, repository.parent / "tree", repository.parent / "s"):
+    for place in (repository, repository / "tree", repository / "s"):
         if place.exists():
             monkeypatch.chdir(place)
             assert refused(monkeypatch) == (head, "")
@@ -201,4 +199,6 @@ def test_parameters_are_recorded_without_passwords(tmp_path: Path) -> None:
 
     provenance.write(tmp_path, Fetch(source="https://me:p@ssw0rd@host/data.git"))
     assert "ssw0rd" not in (tmp_path / provenance.RECORD).read_text()
-    assert provenance.parameters(Fetch(source="s3://bucket/a b")) == {"source": "s3://bucket/a b"}
+    assert provenance.parameters(Fetch(source="s3://bucket/a  b")) == {"source": "s3://bucket/a  b"}
+    nested = {"fetch_data": {"sources": ["https://me:pw@host"], "n": 1}}  # as lineage reads them from params.yaml
+    assert provenance.without_secrets(nested) == {"fetch_data": {"sources": ["https://host"], "n": 1}}
