@@ -17,6 +17,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import psycopg
 import pytest
 
 from components.sync import sync
@@ -319,6 +320,24 @@ def test_postgresql_stopped_and_started_again_misses_nothing(monkeypatch: pytest
         with pytest.raises(UserError, match="refuses the user name or password") as refused:
             connect()
         assert "wrong" not in str(refused.value)
+
+
+def test_postgresql_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    awkward = "p@ss w#rd?1%ü"
+    with postgresql() as database:
+        uri = database.uri()
+        with psycopg.connect(uri) as connection:
+            connection.execute(f"alter user emd password '{awkward}'")
+        for wrong, reason in (
+            (database.uri("p@ss w#rd"), "refuses the user name or password"),
+            (database.uri(awkward).replace("/postgres", "/absent"), "has no such database; create it"),
+        ):
+            point_at(wrong, monkeypatch)
+            with pytest.raises(UserError, match=reason) as refused:
+                connect()
+            assert "w#rd" not in str(refused.value) and "ss w" not in str(refused.value)
+        point_at(database.uri(awkward), monkeypatch)
+        assert connect() == f"postgresql://127.0.0.1:{database.port}/postgres"
 
 
 def test_postgresql_behind_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
