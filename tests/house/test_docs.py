@@ -6,18 +6,20 @@ import shlex
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from components import STAGES
 from components import __main__ as components
-from emd_core.config import read_params
 from pipelines import __main__ as pipelines
 from tests.house.contract import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README_LINES = 150
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 CODE = ("components/", "emd_core/", "pipelines/", "params/", "tests/", "benchmarks/", "docs/")
 PLACE_HOLDER = ("<", "…")  # `python -m components <stage>`
@@ -48,9 +50,10 @@ def _command(line: str) -> Iterator[str]:
             yield from _verb(module, words)
         elif module.split(".")[0] in ("benchmarks", "components", "tests"):
             yield from [] if (ROOT / f"{module.replace('.', '/')}.py").is_file() else [f"no module {module}"]
-    for stage, key in re.findall(r"(?:-S|--set) (\w+)\.(\w+)", line):
-        if key not in read_params(ROOT / "params.yaml").get(stage, {}):
-            yield f"params.yaml has no {stage}.{key}"
+    for path in re.findall(r"(?:-S|--set) ([\w.]+)=", line):
+        *parents, key = path.split(".")
+        if key not in functools.reduce(lambda values, parent: values.get(parent, {}), parents, PARAMS):
+            yield f"params.yaml has no {path}"
 
 
 def _verb(module: str, words: list[str]) -> Iterator[str]:
@@ -136,6 +139,7 @@ def test_the_table_of_stages_has_all_of_them() -> None:
         ("`torchrun --standalone -m components train_emd --model=m --crops=c`", "train_emd has no option --crops"),
         ("`python -m benchmarks.speed`", "no module benchmarks.speed"),
         ("`dvc exp run -S train_emd.epoch=12`", "params.yaml has no train_emd.epoch"),
+        ("`dvc exp run -S gate.floors.Face2Face.c32.miou=0.9`", "no gate.floors.Face2Face.c32.miou"),
         ("`emd_core/manifest.py`", "no file emd_core/manifest.py"),
         ("[runs](experiment.md)", "no file experiment.md"),
         ("![curves](images/none.png)", "no file images/none.png"),
