@@ -14,6 +14,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
+	@[ -e .git ] || dvc config --local core.no_scm true # an unpacked archive has no git, for which DVC asks
 
 .venv/.lock: requirements.lock
 	$(PYTHON) -m venv .venv
@@ -21,18 +22,13 @@ setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
 	uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
 	cp requirements.lock $@
 
-# DVC asks for git, which an unpacked archive of the project has not.
-.PHONY: without-git
-without-git: setup
-	@[ -e .git ] || dvc config --local core.no_scm true
-
-demo: without-git ## The main job on generated sample data: train, evaluate, gate, promote
+demo: setup ## The main job on generated sample data: train, evaluate, gate, promote
 	dvc repro
 	python -m components promote --model models/emd --evaluation evaluation --decision decision \
 	  --faces data/faces --masks data/masks
 	python -m pipelines summary
 
-tables: without-git ## The paper's tables and figures on the sample data; goes on where it was stopped
+tables: setup ## The paper's tables and figures on the sample data; goes on where it was stopped
 	python -m pipelines experiments
 
 test: setup ## Unit and contract tests

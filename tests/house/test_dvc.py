@@ -79,7 +79,7 @@ def test_a_fresh_clone_pulls_the_data_and_makes_only_what_changed(prepared: Path
 
 
 def test_an_unpacked_archive_needs_no_git(tmp_path: Path) -> None:
-    """As `make demo` prepares it; nothing else is asked of git."""
+    """As `make setup` prepares it; nothing else is asked of git."""
     for name in ("Makefile", "dvc.yaml", "params.yaml", ".dvc/config", "requirements.lock"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -91,5 +91,5 @@ def test_an_unpacked_archive_needs_no_git(tmp_path: Path) -> None:
         "is not a git repository"
         in subprocess.run(["dvc", "status"], cwd=tmp_path, capture_output=True, text=True).stderr
     )
-    run("make", "without-git", cwd=tmp_path)
+    run("make", "setup", cwd=tmp_path)
     run("dvc", "repro", "--dry", "make_sample", cwd=tmp_path)
