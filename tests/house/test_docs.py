@@ -15,7 +15,7 @@ import yaml
 from components import STAGES
 from components import __main__ as components
 from pipelines import __main__ as pipelines
-from tests.house.contract import ROOT
+from tests.house.contract import FLOORS, ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README_LINES = 150
@@ -119,8 +119,10 @@ def test_readme_is_short_and_leads_to_every_page() -> None:
     assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= set(LINK.findall(text))
 
 
-def test_the_table_of_stages_has_all_of_them() -> None:
+def test_the_architecture_names_every_room_and_stage() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
+    rooms = {door.parent.name for floor in FLOORS for door in (ROOT / floor).glob("*/__init__.py")}
+    assert rooms <= set(INLINE.findall(text))
     rows = re.findall(r"^\| `(\w+)` \|[^|]+\|[^|]+\|$", text, re.MULTILINE)
     assert rows == list(STAGES), "the table in docs/architecture.md must have components.STAGES, in their order"
 
