@@ -24,7 +24,8 @@ def decode(picture: bytes, formats: tuple[str, ...] | None = SERVED) -> NDArray[
         with Image.open(BytesIO(picture), formats=formats) as file:
             if file.width * file.height > MAX_PIXELS:
                 return None
-            # OpenCV fills up with grey what was cut off. Of a JPEG an eighth of the size is enough to see its end.
+            # Whether it is whole is Pillow's word: OpenCV fills up with grey what was cut off a file, and from memory
+            # in some versions (not in 5.0). Of a JPEG an eighth of the size is enough to see its end.
             file.draft("L", (1, 1))
             file.load()
         image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
