@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from emd_core.errors import UserError, fault_of_place
 
 TEXT = "a text file in UTF-8"
@@ -76,6 +78,9 @@ def impostor(path: Path) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     if isinstance(error, EOFError):
         return "it is cut off"
     said = " ".join(str(error).split())[:200].rstrip(".")

@@ -76,7 +76,10 @@ def test_the_profile_of_one_data_set_is_the_reference_of_the_next(
 
 def test_a_wrong_profile_is_refused(tmp_path: Path) -> None:
     (tmp_path / "profile.json").write_text('{"masks": "m", "qualities": {"c23": {}}}')
-    for name, said in (("profile.json", "is no profile of data .Field required."), ("none.json", "does not exist")):
+    for name, said in (
+        ("profile.json", "is not a profile of data .qualities.c23.crops: Field required.; name"),
+        ("none.json", "does not exist"),
+    ):
         cfg = CFG.model_copy(update={"profile": tmp_path / name})
         with pytest.raises(UserError, match=f"{name} {said}"):
             validate_data(cfg, **write(tmp_path / name.split(".")[0], crops()), report=tmp_path / "report")

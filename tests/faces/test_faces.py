@@ -113,7 +113,7 @@ def test_incomplete_rows_are_refused(tmp_path: Path) -> None:
     with RowFiles(tmp_path, (50, 50)) as files:
         files.extend("a.npy", np.zeros((1, 50, 50), dtype=np.uint8))
     tiny.cut_off(tmp_path / "a.npy")
-    with pytest.raises(UserError, match="no complete .npy file"):
+    with pytest.raises(UserError, match="is not a complete .npy file"):
         open_rows(tmp_path / "a.npy")
     with pytest.raises(UserError, match="does not exist"):
         open_rows(tmp_path / "b.npy")

@@ -199,7 +199,7 @@ def test_weights_that_are_no_numbers_are_neither_written_nor_loaded(
         save_esr(path, network)
     assert not path.exists()
     with monkeypatch.context() as patched:
-        patched.setattr("emd_core.models.checkpoint.not_finite", lambda weights: "")  # as older versions did
+        patched.setattr("emd_core.models.parts.checkpoint.not_finite", lambda weights: "")  # as older versions did
         save_esr(path, network)
     with pytest.raises(UserError, match="is of no use, as 1 of its"):
         load_esr(path)

@@ -120,7 +120,10 @@ def _resave(path: Path, change: Any) -> None:
         (lambda f: (f / BASE).unlink(), r"Net-Base-Shared_Representations\.pt is missing"),
         (lambda f: [(f / BRANCH.format(k)).unlink() for k in (1, 2, 3)], r"Net-Branch_1\.pt is missing"),
         (lambda f: (f / BRANCH.format(2)).unlink(), r"Net-Branch_2\.pt is missing"),
-        (lambda f: (f / BASE).write_bytes((f / BASE).read_bytes()[:1000]), "Base-Shared.* it is cut off"),
+        (
+            lambda f: (f / BASE).write_bytes((f / BASE).read_bytes()[:1000]),
+            "Base-Shared.* .it is cut off.; name",
+        ),
         (lambda f: torch.save([1, 2], f / BASE), "Base-Shared.* is not a state dict of tensors"),
         (
             lambda f: torch.save(nn.Linear(1, 1), f / BASE),

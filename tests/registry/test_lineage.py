@@ -214,7 +214,9 @@ def test_a_commit_that_is_not_what_ran_is_found(here: Path) -> None:
     listing["emd_core/models/parts/losses.py"] = "0" * 40
     found = [f for f in check(record, files, "", contents=False) if f.what.startswith("commit")]
     assert [f.differences for f in found] == [["emd_core/models/parts/losses.py changed in what ran"]]
-    record["runs"]["train_emd"]["patch"] = "diff --git a/emd_core/losses.py b/emd_core/losses.py\n+x\n"
+    record["runs"]["train_emd"]["patch"] = (
+        "diff --git a/emd_core/models/parts/losses.py b/emd_core/models/parts/losses.py\n+x\n"
+    )
     found = [f for f in check(record, files, "", contents=False) if f.what.startswith("commit")]
     assert [(f.verdict, f.remark) for f in found] == [
         (SAME, "with changes that were not committed, kept as a patch of 1 file")
