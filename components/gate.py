@@ -3,7 +3,6 @@
 The stage judges the model alone: the champion, which lives in the registry, and the latency are `promote`'s to add.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from components.tracking.run import stage_run
 from emd_core.errors import UserError
 from emd_core.evaluation.gating import WORDS, Check, Decision, Gate, decide
 from emd_core.pages.render import render
+from emd_core.reading import read_json
 from emd_core.storage.atomic import atomic_dir
 
 AT_MOST = {"latency", "size", "serving"}  # checks whose limit is the greatest value that passes
@@ -42,12 +42,7 @@ def write_decision(folder: Path, decision: Decision) -> None:
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of an evaluation, its shape checked as far as the gate relies on it."""
     path = folder / "metrics.json"
-    try:
-        metrics = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run evaluate first (`dvc repro evaluate`).") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); run evaluate again.") from None
+    metrics = read_json(path, remedy="run evaluate (`dvc repro evaluate`)")
     if not isinstance(metrics, dict) or not isinstance(metrics.get("slices"), dict) or "model" not in metrics:
         raise UserError(f"{path} must hold 'slices' and 'model', as evaluate writes them; run evaluate again.")
     return metrics

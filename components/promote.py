@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from components import In
 from components.gate import as_markdown, read_metrics, write_decision
@@ -43,6 +43,7 @@ from emd_core.evaluation.scoring import score_frames
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device
+from emd_core.reading import reading
 from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 if TYPE_CHECKING:
@@ -113,12 +114,15 @@ def promote(cfg: Promote, *, model: In, evaluation: In, decision: In, faces: In,
 def read_decision(folder: Path) -> Decision:
     """decision.json as the gate wrote it."""
     path = folder / "decision.json"
-    try:
+    with reading(path, "a decision that this version's gate wrote", "run gate (`dvc repro gate`)"):
         return Decision.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run gate first (`dvc repro gate`).") from None
-    except ValidationError:
-        raise UserError(f"{path} is not a decision that this version's gate wrote; run gate again.") from None
+
+
+def read_predictions(evaluation: Path) -> pd.DataFrame:
+    """The scores of an evaluation, one row per frame."""
+    path = evaluation / "predictions.parquet"
+    with reading(path, "a table that evaluate wrote", "run evaluate (`dvc repro evaluate`)"):
+        return pd.read_parquet(path)
 
 
 def require_one_model(checkpoint: Path, metrics: dict[str, Any], verdict: Decision) -> None:
@@ -159,7 +163,7 @@ def score_again(champion: "ModelVersion", cfg: Promote, evaluation: Path, faces:
 
     from components.registry.detector_model import METRICS, judged_in
 
-    ours = pd.read_parquet(evaluation / "predictions.parquet")
+    ours = read_predictions(evaluation)
     methods = sorted(set(ours["method"]) - {ORIGINAL})
     crops = FaceCrops(faces, masks, "test", methods, sorted(set(ours["quality"])))
     artifacts = f"models:/{champion.name}/{champion.version}/artifacts"

@@ -1,6 +1,5 @@
 """Print what the last run came to: results, the gate's decision, the registered model, where to look."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from components.promote import Promote
 from components.registry.versions import CHAMPION, held, registered
 from components.tracking.server import connect
 from emd_core.config import read_params, section
-from emd_core.errors import UserError
+from emd_core.reading import read_json
 
 UI = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"  # its other mode is for language models
 FIGURES = {
@@ -33,13 +32,13 @@ def summary(
     params: Annotated[Path, typer.Option(help="Params file.")] = Path("params.yaml"),
 ) -> None:
     """Print the results of the last run and where to look at them."""
-    for path in (evaluation / "metrics.json", decision / "decision.json"):
-        if not path.is_file():
-            raise UserError(f"{path} does not exist; run the pipeline first (`make demo`).")
+    metrics, verdict = (
+        read_json(path, remedy="run the pipeline (`make demo`)")
+        for path in (evaluation / "metrics.json", decision / "decision.json")
+    )
     console = Console(width=max(112, Console().width))  # the table needs as much, also in a log
-    console.print(_results(json.loads((evaluation / "metrics.json").read_text())))
+    console.print(_results(metrics))
     console.print("Floor: what predicting “nothing is manipulated” reaches.\n")
-    verdict = json.loads((decision / "decision.json").read_text())
     name = section(read_params(params), "promote", Promote, where=str(params)).model_name
     final, champion = _registered(name, verdict["model"])
     if final:

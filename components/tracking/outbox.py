@@ -98,7 +98,7 @@ class Outbox:
                 file.write_text(json.dumps(header))
         self.header: Record = json.loads((folder / "run.json").read_text())
         self._points, self._records = Journal(folder / "points.jsonl"), Journal(folder / RECORDS)
-        self._files = max((int(p.name) for p in folder.glob("files/*")), default=-1)
+        self._files = max((int(p.name) for p in folder.glob("files/*") if p.name.isdigit()), default=-1)
 
     def append(self, record: Record) -> None:
         """Keep a record. Points of curves are sent before all else, so that they fill their requests; what concerns

@@ -197,7 +197,7 @@ def user() -> str:
 def model_digest(folder: Path) -> str:
     """Twelve hex digits that identify the checkpoint of a folder; "" where there is none."""
     # Not models.checkpoint's name of it: that imports torch, and most stages have no other use for it.
-    checkpoints = sorted(folder.glob("*.safetensors"))
+    checkpoints = sorted(folder.glob("[!.]*.safetensors"))
     if not checkpoints:
         return ""
     with checkpoints[0].open("rb") as file:

@@ -1,6 +1,5 @@
 """The paper's tables: our numbers, from the finished cells, beside the paper's."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,8 @@ from statistics import mean, stdev
 from typing import Any
 
 import yaml
+
+from emd_core.reading import read_json
 
 Figures = Mapping[str, Any]  # the metrics of one slice, as emd_core.detection.metrics.summarise names them
 TWINS = {"emd": "with FER (EMD)", "xception": "without FER"}
@@ -54,7 +55,7 @@ class Results:
         """The metrics of a cell's one slice."""
         if cell is None:
             return None
-        slices = json.loads((self.folder(cell) / "metrics.json").read_text())["slices"]
+        slices = read_json(self.folder(cell) / "metrics.json")["slices"]
         (only,) = slices.values()
         return dict(only)
 
@@ -215,4 +216,4 @@ def joint_tables(root: Path) -> list[Table]:
 
 def _metrics(folder: Path) -> dict[str, Any] | None:
     path = folder / "metrics.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None

@@ -112,7 +112,10 @@ def test_a_gate_without_test_videos_of_a_slice(tmp_path: Path) -> None:
 
 
 def test_summary_before_the_first_run(tmp_path: Path) -> None:
-    refused(run("pipelines", "summary", f"--evaluation={tmp_path}"), "run the pipeline first (`make demo`)")
+    refused(
+        run("pipelines", "summary", f"--evaluation={tmp_path}"),
+        "metrics.json does not exist; run the pipeline (`make demo`)",
+    )
 
 
 def test_help_names_every_stage_and_every_port() -> None:

@@ -213,5 +213,5 @@ def test_the_end_is_told_in_words_and_only_where_it_is_known() -> None:
 
 
 def test_report_needs_a_decision(evaluation: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"decision.json does not exist; run gate first"):
+    with pytest.raises(UserError, match=r"decision.json does not exist; run gate .`dvc repro gate`"):
         report(Report(worst=1), evaluation=evaluation, decision=tmp_path / "no", refusal=tmp_path / "refusal")
