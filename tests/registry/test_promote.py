@@ -215,7 +215,7 @@ def test_a_name_that_the_registry_or_an_address_refuses_is_told_at_once(name: st
 
 @pytest.mark.parametrize("name", ["emd-detector", "EMD 2.1", "détecteur_é"])
 def test_names_that_are_taken_can_be_registered_and_found(name: str) -> None:
-    Promote(model_name=name, batch_size=1, precision="fp32")
+    Promote(model_name=name, batch_size=1)
     client = mlflow.MlflowClient()
     client.create_registered_model(name)
     assert registered(client, name, "0" * 12) is None and held(client, name, "champion") is None
