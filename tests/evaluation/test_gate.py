@@ -294,7 +294,7 @@ def test_the_summary_tells_the_final_decision(
     decision = {"model.digest": metrics()["model"], "decision": "Promote (no champion yet): all 8 checks passed."}
     version = client.create_model_version("sample", str(tmp_path), tags=decision)
     client.set_registered_model_alias("sample", "champion", version.version)
-    (tmp_path / "base.yaml").write_text("promote: {model_name: other, batch_size: 8, precision: auto}\n")
+    (tmp_path / "base.yaml").write_text("promote: {model_name: other, batch_size: 8}\n")
     (tmp_path / "over.yaml").write_text("base: base.yaml\npromote: {model_name: sample}\n")
     slices = {"slices": {F2F: dict.fromkeys(FIGURES, 0.5) | {"frames": 10}}}
     evaluation = write(tmp_path / "evaluation", json.dumps(metrics() | slices))

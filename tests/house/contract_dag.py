@@ -116,8 +116,8 @@ def _container(name: str, container: Mapping[str, Any], stage: Callable[..., Non
     given = {arg[2:]: value for arg, value in zip(args[::2], args[1::2], strict=True)}
     for port, direction in ports(stage).items():
         parameter = inspect.signature(stage).parameters[port]
-        if parameter.annotation is Ins or parameter.default is None:
-            continue  # the executor input carries lists; optional ports are left out
+        if parameter.annotation is Ins or (parameter.default is None and port not in given):
+            continue  # the executor input carries lists; optional ports may be left out
         place = given.pop(port, "")
         own = f"{{{{$.{direction}puts.artifacts['{port}'].path}}}}"
         if place != own and place != f"/data/{{{{$.inputs.parameters['revision']}}}}/{port}":

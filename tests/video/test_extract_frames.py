@@ -59,10 +59,11 @@ def test_workers_do_not_change_the_result(dataset: Path, tmp_path: Path) -> None
 
 
 def test_extraction_stops_above_its_limit(dataset: Path, tmp_path: Path) -> None:
+    ingest(tiny.INGEST, dataset=dataset, videos=tmp_path / "videos")
     tiny.cut_off(tiny.fake_path(dataset, "001_000"))
     cfg = tiny.EXTRACT.model_copy(update={"max_bad_share": 0.1})
     with pytest.raises(UserError, match=r"25.0%.*extract_frames.max_bad_share allows 10.0%.*001_000: no readable"):
-        extract(dataset, tmp_path, cfg)
+        extract_frames(cfg, dataset=dataset, videos=tmp_path / "videos", frames=tmp_path / "frames")
     assert not (tmp_path / "frames").exists()
 
 
