@@ -185,7 +185,7 @@ def test_two_runs_share_neither_a_run_in_mlflow_nor_checkpoints_nor_a_trainjob(
     volume: Path, webhook: tuple[str, list[str]]
 ) -> None:
     """Both trained on the same data; each container's environment named them, as on a cluster the pod's label does."""
-    found = [re.search(r", run ([0-9a-f-]{36}) ended", sentence) for sentence in webhook[1]]
+    found = [re.search(r"([0-9a-f-]{36}) ended", sentence) for sentence in webhook[1]]
     names = {match[1] for match in found if match}
     assert len(names) == 2
     runs = [r for r in mlflow.search_runs(search_all_experiments=True, output_format="list") if "stage" in r.data.tags]
