@@ -71,7 +71,7 @@ def section(params: Mapping[str, Any], name: str, model: type[C], where: str) ->
     try:
         return model.model_validate(params[name])
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(name, e, model) for e in error.errors())) from None
+        raise UserError(f"{where}: " + " ".join(_explain(name, e, model) for e in error.errors())) from None
 
 
 def _explain(section_name: str, error: Any, model: type[Config]) -> str:
