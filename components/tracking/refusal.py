@@ -105,6 +105,11 @@ REFUSALS = (
         "create it (`createdb`), or correct its name in MLFLOW_TRACKING_URI",
     ),
     Refusal(
+        r"invalid interpolation syntax",
+        'makes no tables while MLflow is installed below a path with "%"',
+        "make the environment (.venv) in a folder without it",
+    ),
+    Refusal(
         r"No module named",
         "needs a package that is not installed",
         "install the database's driver, or set MLFLOW_TRACKING_URI to http://, sqlite:/// or postgresql://",

@@ -15,6 +15,7 @@ import mlflow
 import pytest
 
 from components.tracking import server
+from components.tracking.refusal import explain
 from components.tracking.run import stage_run
 from components.tracking.server import connect
 from emd_core.config import Config
@@ -72,6 +73,8 @@ class Servers:
                     return
                 with client:
                     client.sendall(text)
+                    client.shutdown(socket.SHUT_WR)
+                    client.recv(1 << 16)  # what is closed unread is reset, and the greeting may be lost
 
         threading.Thread(target=greet, daemon=True).start()
         return int(made.getsockname()[1])
@@ -150,6 +153,12 @@ def test_certificates_and_schemes(servers: Servers, tmp_path: Path, monkeypatch:
     assert connect() == f"https://127.0.0.1:{port}"  # the remedy helps
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "gone.pem"))
     assert "the file of certificates is missing" in refusal(f"https://127.0.0.1:{port}", monkeypatch)
+
+
+def test_an_installation_below_a_path_that_alembic_cannot_read() -> None:
+    """A Jenkins workspace of the branch feature/x lies in …/emd_feature%2Fx, its .venv too."""
+    error = ValueError("invalid interpolation syntax in '/ci/emd_feature%2Fx/.venv/lib/mlflow' at position 15")
+    assert "make the environment (.venv) in a folder without it" in explain(error, "sqlite:///mlflow.db")
 
 
 def test_addresses_of_something_else(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
