@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -19,6 +20,8 @@ from emd_core.detection.crops import Batch, FaceCrops, balanced_order
 from emd_core.detection.inference import predict_all
 from emd_core.detection.inputs import ExpressionCache, Inputs, rank_share, training_inputs
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
+from emd_core.detection.profile import profile_of
+from emd_core.detection.tracks import fit_rule
 from emd_core.errors import Preempted, UserError
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.checkpoint import Calibration, save_detector
@@ -27,6 +30,7 @@ from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask, load_published_multitask
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.precision import Precision, autocast, pick_device
+from emd_core.models.rule import Profile
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
 
@@ -106,6 +110,7 @@ def train_emd(
     )
     state = Resumable(work / STATE, model, optimizer)
     main = distributed.is_main()
+    profile = profile_of(train, val) if main else None
     for epoch, metrics in enumerate(state.restore()):
         if main:
             on_epoch(epoch, metrics)
@@ -131,17 +136,18 @@ def train_emd(
                 state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
-                metrics = {"train/loss": loss, **distributed.on_main(lambda: validate(model, val, cfg, stop))}
+                figures, scores = distributed.on_main(lambda: validate(model, val, cfg, stop))
+                metrics = {"train/loss": loss, **figures}
             except Preempted:
                 state.save_within(losses, generators)
                 raise
             best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
             if best and main:
-                save_detector(work / CHECKPOINT, model, fitted(metrics))
+                assert profile is not None
+                save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile)
             state.save(metrics)
             if main:
-                figures = {"train/lr": cfg.lr} | ({"train/images_per_second": speed} if speed else {})
-                watch(epoch, model, figures)
+                watch(epoch, model, {"train/lr": cfg.lr} | ({"train/images_per_second": speed} if speed else {}))
                 on_epoch(epoch, metrics)
 
 
@@ -153,12 +159,15 @@ def keep_weights(
     With crops it is validated and calibrated on their val split.
     """
     torch.manual_seed(cfg.seed)
-    model, metrics = make_detector(cfg, fer).to(pick_device()).to(memory_format=torch.channels_last), {}
-    if faces and masks:
-        with Preemption(STOPPED) as stop:
-            metrics = validate(model, FaceCrops(faces, masks, "val", cfg.methods, cfg.qualities), cfg, stop)
-        on_epoch(0, metrics)
-    save_detector(work / CHECKPOINT, model, fitted(metrics))
+    model = make_detector(cfg, fer).to(pick_device()).to(memory_format=torch.channels_last)
+    if not (faces and masks):
+        save_detector(work / CHECKPOINT, model)
+        return
+    train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
+    with Preemption(STOPPED) as stop:
+        metrics, scores = validate(model, val, cfg, stop)
+    on_epoch(0, metrics)
+    save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile_of(train, val))
 
 
 def make_detector(cfg: TrainEmd, fer: Path | None) -> Detector:
@@ -230,10 +239,12 @@ def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, tit
     return tqdm(batches, title, initial=done, total=len(order) // cfg.batch_size)
 
 
-def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption) -> dict[str, float]:
+def validate(
+    model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption
+) -> tuple[dict[str, float], NDArray[np.floating]]:
     """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask, temperature and threshold.
 
-    What the crops cannot tell is left out.
+    What the crops cannot tell is left out. Second, the crops' scores.
     """
     model.eval()
     right, loss, counts, scores = 0, 0.0, np.zeros(4, np.int64), []
@@ -247,8 +258,23 @@ def validate(model: Detector, crops: FaceCrops, cfg: TrainEmd, stop: Preemption)
     figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
     if math.isfinite(miou := mean_iou(*counts.tolist())):
         figures["val/miou"] = miou
-    calibration = calibrate(crops.table["label"].to_numpy(), np.concatenate(scores))
-    return figures | ({f"val/{name}": x for name, x in calibration._asdict().items()} if calibration else {})
+    score = np.concatenate(scores)
+    calibration = calibrate(crops.table["label"].to_numpy(), score)
+    return figures | ({f"val/{name}": x for name, x in calibration._asdict().items()} if calibration else {}), score
+
+
+def save_fitted(
+    path: Path,
+    model: Detector,
+    metrics: dict[str, float],
+    val: FaceCrops,
+    scores: NDArray[np.floating],
+    profile: Profile,
+) -> None:
+    """The network with all that was fitted to its val split."""
+    calibration = fitted(metrics)
+    rule = fit_rule(val.table, scores, calibration.temperature, profile) if calibration else None
+    save_detector(path, model, calibration, rule)
 
 
 def fitted(metrics: dict[str, float]) -> Calibration | None:

@@ -9,6 +9,7 @@ from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.detector import Detector
 from emd_core.models.parts.checkpoint import TOLD, read_network, save_network
 from emd_core.models.parts.esr import ESR, ESRConfig
+from emd_core.models.rule import VerdictRule
 from emd_core.reading import reading
 
 
@@ -19,11 +20,14 @@ class Calibration(NamedTuple):
     threshold: float  # of the score as the network gives it, not of the calibrated one
 
 
-def save_detector(path: Path, model: Detector, calibration: Calibration | None = None) -> None:
+def save_detector(
+    path: Path, model: Detector, calibration: Calibration | None = None, rule: VerdictRule | None = None
+) -> None:
     """The expression network's weights are part of the file: it needs nothing beside it."""
     config = {"network": model.config.model_dump(mode="json")}
     config["fer"] = None if model.fer is None else model.fer.config.model_dump(mode="json")
     config["calibration"] = None if calibration is None else calibration._asdict()
+    config["rule"] = None if rule is None else rule.model_dump(mode="json")
     save_network(path, "detector", model, config)
 
 
@@ -41,3 +45,10 @@ def load_calibration(path: Path) -> Calibration | None:
     fitted = read_network(path, "detector")[0].get("calibration")
     with reading(path, *TOLD):
         return None if fitted is None else Calibration(**fitted)
+
+
+def load_rule(path: Path) -> VerdictRule | None:
+    """None where nothing was fitted: no val split with both classes, or a file of an earlier version."""
+    fitted = read_network(path, "detector")[0].get("rule")
+    with reading(path, *TOLD):
+        return None if fitted is None else VerdictRule.model_validate(fitted)

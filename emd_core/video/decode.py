@@ -7,6 +7,7 @@ that no other frame refers to are skipped, and nothing after the last picked one
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -89,16 +90,23 @@ def decode(path: Path, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
 
 
 def _decode(path: Path, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
-    """The wanted frames: by the short way as far as it leads, the rest by a full pass."""
+    """The wanted frames: by the short way as far as it leads, the rest by a full pass.
+
+    The file is read twice, as what a stretch needs is known from its packets' times; none of them is kept.
+    """
     done = 0
     with _open(path) as container:
         stream = _video_stream(container)
-        stream.thread_count = 1
-        packets = _read_packets(container, stream) if path.stat().st_size <= HELD_BYTES else []
-        times = frame_times(packets or container.demux(stream), stream.codec_context)
-        if wanted[-1] < len(times) == len(packets) and _starts_clean(packets, stream.codec_context):
-            picked = [times[i] for i in wanted]
-            for frame in _decode_stretches(stream.codec_context, packets, picked):
+        packets = [_about(packet, stream.codec_context) for packet in container.demux(stream) if packet.size]
+        times = frame_times([p.pts for p in packets if p.shown], stream.codec_context)
+        h264 = stream.codec_context.name == "h264"  # of the others nobody knows where a stretch begins
+    if h264 and wanted[-1] < len(times) == len(packets) and packets[0].refresh:
+        picked = [times[i] for i in wanted]
+        with _open(path) as container:
+            stream = _video_stream(container)
+            stream.thread_count = 1
+            demuxed = (packet for packet in container.demux(stream) if packet.size)
+            for frame in _decode_stretches(stream.codec_context, demuxed, packets, set(picked)):
                 if frame.pts != picked[done]:
                     break  # the stream is not what its packets said
                 yield frame
@@ -107,46 +115,57 @@ def _decode(path: Path, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
         yield from _decode_all(path, wanted[done:], times)
 
 
-def frame_times(packets: Iterable[av.Packet], codec: av.VideoCodecContext) -> list[int]:
+class About(NamedTuple):
+    """What is kept of a packet."""
+
+    pts: int | None
+    shown: bool
+    refresh: bool  # an instantaneous one (IDR): no frame from here on refers to an earlier one
+
+
+def _about(packet: av.Packet, codec: av.CodecContext) -> About:
+    return About(packet.pts, _is_shown(packet), codec.name == "h264" and is_refresh(packet, codec))
+
+
+def frame_times(given: Sequence[int | None], codec: av.VideoCodecContext) -> list[int]:
     """Presentation times of the frames that are shown, ascending; empty where there are none to rely on.
 
     That is: times are missing or not unique, or they follow the order of decoding though frames are shown in another
-    one, as in an AVI, which has no times.
+    one, as in an AVI, which has no times. `given` are those of the packets that are shown.
     """
-    all_times = [packet.pts for packet in packets if _is_shown(packet)]
-    times = [time for time in all_times if time is not None]
+    times = [time for time in given if time is not None]
     ascending = sorted(set(times))
-    return ascending if len(ascending) == len(all_times) and not (codec.has_b_frames and times == ascending) else []
-
-
-def _starts_clean(packets: Sequence[av.Packet], codec: av.CodecContext) -> bool:
-    """Whether each stretch of the stream can be decoded alone; told of H.264 only."""
-    return codec.name == "h264" and is_refresh(packets[0], codec)
+    return ascending if len(ascending) == len(given) and not (codec.has_b_frames and times == ascending) else []
 
 
 def _decode_stretches(
-    decoder: av.VideoCodecContext, packets: Sequence[av.Packet], picked: Sequence[int]
+    decoder: av.VideoCodecContext, packets: Iterable[av.Packet], about: Sequence[About], picked: set[int]
 ) -> Iterator[av.VideoFrame]:
-    """The frames of the `picked` times.
+    """The frames of the `picked` times; `about` are the packets as they were seen before.
 
     A stretch goes from one instantaneous refresh (IDR) to the next; no frame refers to anything outside its stretch
     (other key frames promise less). Each is decoded as far as its last picked frame, if it has any.
     """
-    wanted = set(picked)
-    stretch: list[av.Packet] = []
-    for packet in [*packets, None]:
-        if packet is not None and not is_refresh(packet, decoder):
-            stretch.append(packet)
+    last = _last_picked(about, picked)
+    for i, packet in zip(range(max(last) + 1), packets, strict=False):
+        if i > last[i]:
             continue
-        last = max((i for i, p in enumerate(stretch) if p.pts in wanted), default=None)
-        if last is not None:
-            for one in stretch[: last + 1]:
-                # A frame that no other refers to need not be decoded unless it is wanted itself.
-                decoder.skip_frame = "DEFAULT" if one.pts in wanted else "NONREF"
-                yield from _wanted(decoder.decode(one), wanted)
-            yield from _wanted(decoder.decode(None), wanted)
+        # A frame that no other refers to need not be decoded unless it is wanted itself.
+        decoder.skip_frame = "DEFAULT" if packet.pts in picked else "NONREF"
+        yield from _wanted(decoder.decode(packet), picked)
+        if i == last[i]:
+            yield from _wanted(decoder.decode(None), picked)
             decoder.flush_buffers()
-        stretch = [] if packet is None else [packet]
+
+
+def _last_picked(about: Sequence[About], picked: set[int]) -> list[int]:
+    """Of each packet, the place of the last picked one in its stretch; -1 where that has none."""
+    places, last = [], -1
+    for i in reversed(range(len(about))):
+        last = i if last < 0 and about[i].pts in picked else last
+        places.append(last)
+        last = -1 if about[i].refresh else last
+    return places[::-1]
 
 
 def _wanted(frames: Iterable[av.VideoFrame], times: set[int]) -> Iterator[av.VideoFrame]:
@@ -232,10 +251,6 @@ def _require_content(path: Path) -> None:
         raise BrokenVideo(f"the file cannot be opened ({error.strerror})") from None
     if size == 0:
         raise BrokenVideo("the file is empty")
-
-
-def _read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> list[av.Packet]:
-    return [packet for packet in container.demux(stream) if packet.size]
 
 
 def _is_shown(packet: av.Packet) -> bool:

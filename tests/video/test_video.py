@@ -10,6 +10,7 @@ import pytest
 from emd_core.video.decode import (
     BrokenVideo,
     PickedFrames,
+    _about,
     _decode_stretches,
     count_frames,
     decode,
@@ -138,7 +139,8 @@ def test_no_more_than_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     with av.open(str(path)) as container:
         decoder = container.streams.video[0].codec_context
         packets = [p for p in container.demux(video=0) if p.size]
-        times = frame_times(packets, decoder)
+        about = [_about(packet, decoder) for packet in packets]
+        times = frame_times([a.pts for a in about], decoder)
         assert len(times) == 60
         sent: list[int] = []
 
@@ -152,7 +154,7 @@ def test_no_more_than_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
                 sent.append(packets.index(packet)) if packet else None
                 return decoder.decode(packet)
 
-        frames = list(_decode_stretches(Counting(), packets, [times[25]]))  # type: ignore[arg-type]
+        frames = list(_decode_stretches(Counting(), packets, about, {times[25]}))  # type: ignore[arg-type]
     assert [frame.pts for frame in frames] == [times[25]]
     assert packets[sent[0]].is_keyframe and sent[0] > 0 and len(sent) <= 10
 

@@ -1,0 +1,43 @@
+"""What a verdict needs of a model beside its weights: fitted to its val split, and part of its checkpoint.
+
+A track is one face over time. Log-odds are those of a frame's score at the model's temperature.
+"""
+
+from pydantic import Field
+
+from emd_core.config import Config
+
+
+class Limit(Config):
+    """Log-odds above which a track is called manipulated, and how often that is wrong."""
+
+    asked: float = Field(gt=0, lt=1, description="False-positive rate that was asked for.")
+    rate: float = Field(
+        gt=0, lt=1, description="Rate that the val split can support: with n originals none below 1 / (n + 1)."
+    )
+    log_odds: float
+
+
+class Profile(Config):
+    """What the training crops look like, so that crops unlike any of them are told."""
+
+    side: float = Field(description="Side of the square cut, px, that 99 % of the training crops exceed.")
+    sharpness: float = Field(description="Variance of the Laplacian that 99 % of the training crops exceed.")
+    mean: list[float] = Field(description="Of the description of a crop, detection/profile.py.")
+    whitening: list[list[float]] = Field(description="Makes these descriptions uncorrelated, of variance 1.")
+    limit: float = Field(description="Distance of a track from the mean beyond which it is unlike the training data.")
+
+
+class VerdictRule(Config):
+    """From frames to a track: the highest mean log-odds of `window` looks in a row, against the limits.
+
+    From tracks to a video: the track with the highest one decides.
+    """
+
+    temperature: float = Field(gt=0)
+    originals: int = Field(ge=1, description="Distinct originals of the val split that the limits rest on.")
+    window: int = Field(ge=1, description="Looks per track in the val split.")
+    limits: dict[int, list[Limit]] = Field(
+        description="By the number of looks that the mean is of (1 and `window`), from the loosest to the strictest."
+    )
+    profile: Profile
