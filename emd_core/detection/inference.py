@@ -1,6 +1,7 @@
 """Scores and masks of face crops."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,19 +13,32 @@ from emd_core.models.detector import Detector
 from emd_core.models.parts.precision import Precision, autocast, to_input
 
 
-@torch.inference_mode()
+class Prediction(NamedTuple):
+    score: np.ndarray  # B, probability that the face is manipulated
+    mask: np.ndarray  # BHW, that each pixel is
+    expression: np.ndarray | None  # B, the recognised class; None where the model recognises none
+
+
 def predict(model: Detector, image_B3HW: Tensor, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
     """uint8 RGB crops -> probability that the face is manipulated, B, and that each pixel is, BHW, in [0, 1]."""
+    return predict_with_expression(model, image_B3HW, precision)[:2]
+
+
+@torch.inference_mode()
+def predict_with_expression(model: Detector, image_B3HW: Tensor, precision: Precision) -> Prediction:
+    """uint8 RGB crops -> all that the network says of them."""
     device = next(model.parameters()).device
     with autocast(device, precision):
-        logits_B2, mask_B1HW = model(to_input(image_B3HW, device))
+        image = to_input(image_B3HW, device)
+        features, expression_B = model.recognise(image)
+        logits_B2, mask_B1HW = model(image, features)
     score, mask = logits_B2.float().softmax(1)[:, 1].cpu().numpy(), mask_B1HW.float().sigmoid().squeeze(1).cpu().numpy()
     if not (np.isfinite(score).all() and np.isfinite(mask).all()):
         raise UserError(
             "the network's answers are not finite, so nothing can be said of them: its training diverged, or its "
             "numbers overflow; train it with a lower learning rate, or compute in fp32."
         )
-    return score, mask
+    return Prediction(score, mask, None if expression_B is None else expression_B.cpu().numpy())
 
 
 def predict_all(

@@ -21,17 +21,14 @@ COMPANY = 0.25  # of the chosen track's face from which on another track is a se
 SMALLEST_SEEN = 12  # px that a face must keep in the reduced frame: what MTCNN's first network sees
 
 
-class FaceSearch(Config):
+class Reduced(Config):
+    """In which size of a frame faces are looked for."""
+
     min_face: int = Field(ge=12, description="Shorter side of a face box below which it is ignored, px of the frame.")
     detect_side: int = Field(
         ge=64,
         description="Longer side, px, of the reduced frame in which faces are looked for; less where a face "
         "of min_face px would be missed.",
-    )
-    detect_every: int = Field(
-        ge=1,
-        description="Look everywhere in every k-th picked frame and in the others only near where the face must be; "
-        "1 looks everywhere in all (the exact mode).",
     )
     batch: int = Field(ge=1, description="Frames per call of the detector.")
 
@@ -40,6 +37,14 @@ class FaceSearch(Config):
         longer = max(width, height)
         side = min(longer, max(self.detect_side, round(SMALLEST_SEEN / self.min_face * longer)))
         return max(1, round(width * side / longer)), max(1, round(height * side / longer))
+
+
+class FaceSearch(Reduced):
+    detect_every: int = Field(
+        ge=1,
+        description="Look everywhere in every k-th picked frame and in the others only near where the face must be; "
+        "1 looks everywhere in all (the exact mode).",
+    )
 
 
 class FoundFace(NamedTuple):

@@ -1,6 +1,6 @@
 """Cuts between the picked frames of a video: after one, another person may be seen in the same place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -15,18 +15,27 @@ CHANGED = 0.55  # share of the cells; genuine shots reach 0.46 in ten seconds
 ALIKE = 0.75  # share of the colours in common; genuine shots keep 0.80
 
 
-def number_shots(images: Sequence[Image]) -> list[int]:
-    """The shot of each picked frame (HWC uint8 RGB), from 0; a cut back to an earlier shot has that one's number."""
-    numbers: list[int] = []
-    last: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []  # of each shot, its last frame so far
-    for image in images:
+class Shots:
+    """Numbers the shots of frames that come one by one, HWC uint8 RGB; a cut back to an earlier one has its number."""
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._last: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []  # of each shot, its last frame so far
+
+    def number(self, image: Image) -> int:
+        """The shot of the next frame, from 0."""
         seen = cells(image), colours(image)
         # The shot that goes on is asked first.
-        order = sorted(range(len(last)), key=lambda shot: (shot != numbers[-1], shot))
-        number = next((shot for shot in order if not is_cut(last[shot], seen)), len(last))
-        last[number : number + 1] = [seen]
-        numbers.append(number)
-    return numbers
+        order = sorted(range(len(self._last)), key=lambda shot: (shot != self._now, shot))
+        self._now = next((shot for shot in order if not is_cut(self._last[shot], seen)), len(self._last))
+        self._last[self._now : self._now + 1] = [seen]
+        return self._now
+
+
+def number_shots(images: Iterable[Image]) -> list[int]:
+    """The shot of each picked frame."""
+    shots = Shots()
+    return [shots.number(image) for image in images]
 
 
 def is_cut(

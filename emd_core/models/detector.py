@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emd_core.models.parts.esr import ESR, pool_branches
+from emd_core.models.parts.esr import ESR, pool_branches, vote
 
 
 class Detector(nn.Module, ABC):
@@ -34,9 +34,16 @@ class Detector(nn.Module, ABC):
         return self
 
     @torch.no_grad()
+    def recognise(self, image_B3HW: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The pooled map FF, B 512 hw, of Eq. 2 to 5, and the voted class, B; None without an expression network."""
+        if self.fer is None:
+            return None, None
+        features_BKChw, logits_BKN = self.fer(resize(image_B3HW, self.fer.config.size))
+        return pool_branches(features_BKChw, logits_BKN), vote(logits_BKN)
+
     def expression_features(self, image_B3HW: Tensor) -> Tensor | None:
-        """The pooled map FF, B 512 hw, of Eq. 2 to 5; None without an expression network."""
-        return None if self.fer is None else pool_branches(*self.fer(resize(image_B3HW, self.fer.config.size)))
+        """The first of `recognise`."""
+        return self.recognise(image_B3HW)[0]
 
     def forward(self, image_B3HW: Tensor, expression_BChw: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`expression_BChw` may be given where it was computed before: phi is frozen, so it never changes."""

@@ -1,25 +1,44 @@
 """Judges files, one after another, with one model."""
 
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import av
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from emd_core.verdicts.verdict import Seen, Verdict
+from emd_core.detection.profile import distance_from
+from emd_core.detection.tracks import limits_for, log_odds
+from emd_core.faces.boxes import face_tracks, most_face
+from emd_core.faces.mtcnn import MtcnnDetector
+from emd_core.models.build import network_name
+from emd_core.models.checkpoint import load_detector, load_rule
+from emd_core.models.parts.esr import EXPRESSIONS
+from emd_core.models.parts.precision import Precision, pick_device
+from emd_core.storage.pictures import decode as decode_picture
+from emd_core.verdicts.deciding import Figures, decide, overall, sentence
+from emd_core.verdicts.looking import Face, Frame, Looking, Network, look
+from emd_core.verdicts.regions import in_words, share_of_parts
+from emd_core.verdicts.verdict import Answer, Limits, Media, Model, Seen, Software, Stretch, Track, Verdict
+from emd_core.video.decode import BrokenVideo, decode, measure, pick_frames
 
-THUMBNAIL = 160  # px, side of the picture of a face that is kept for the report
-MASK_SIDE = 64  # px, side of its mask
+PICTURES = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
+BLOCK = 1 << 20  # bytes read at once
+MASK_ON = 128  # of 255
 
 
 class Look(NamedTuple):
     """A face in one frame, as a report shows it."""
 
     seen: Seen
-    picture: bytes  # JPEG of the square that was judged, THUMBNAIL px
+    picture: bytes  # JPEG of the square that was judged, looking.THUMBNAIL px
     mask: NDArray[
         np.uint8
-    ]  # MASK_SIDE x MASK_SIDE, of the same square; probability that a pixel is manipulated, 255 = 1
+    ]  # looking.MASK_SIDE px, of the same square; probability that a pixel is manipulated, 255 = 1
 
 
 class Judgement(NamedTuple):
@@ -27,3 +46,187 @@ class Judgement(NamedTuple):
 
     verdict: Verdict
     looks: list[list[Look]]  # per track, in the order of verdict.tracks; each in order of time, as track.seen
+
+
+class Judge:
+    """One model, ready to judge files.
+
+    Args:
+        checkpoint: of the detector; what was fitted for verdicts is part of it.
+        looking: how densely, and for which faces.
+        model: what is known of it, for the verdicts; its network, originals and limits are filled in here.
+        software: what judges.
+        precision: number format in which the model was judged.
+        faces: file of the face detector's weights; None: those of the installed package.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        looking: Looking,
+        model: Model,
+        software: Software,
+        *,
+        precision: Precision,
+        faces: Path | None = None,
+    ) -> None:
+        device = pick_device()
+        self.network = Network(load_detector(checkpoint).to(device), precision)
+        self.rule, self.looking, self.software = load_rule(checkpoint), looking, software
+        self.faces = MtcnnDetector(looking.threshold, str(device), weights=faces)
+        network = network_name(self.network.detector.config)
+        if self.rule is None:
+            self.model = model.model_copy(update={"network": network})
+        else:
+            of_tracks = limits_for(self.rule, self.rule.window)
+            limits = [Limits(asked=x.asked, rate=x.rate, score=float(expit(x.log_odds))) for x in of_tracks]
+            known = {"network": network, "originals": self.rule.originals, "limits": limits}
+            self.model = model.model_copy(update=known)
+
+    def __call__(self, path: Path, name: str = "", progress: Callable[[float], None] = lambda share: None) -> Judgement:
+        """The verdict on a video or a picture (PNG, JPEG); one that cannot be read has status "unreadable".
+
+        Args:
+            name: by which the verdict names the file; "": its own.
+            progress: told which share of the frames is done.
+
+        Raises:
+            OSError: there is no such file, or it may not be read.
+        """
+        size, digest = fingerprint(path)
+        about: dict[str, Any] = {
+            "file": Path(name or path.name).name,
+            "path": name or path.name,
+            "sha256": digest,
+            "bytes": size,
+        }
+        about |= {"model": self.model, "software": self.software}
+        about |= {"judged_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        try:
+            media, frames = self._look(path, progress)
+        except BrokenVideo as broken:
+            reason = f"The file cannot be read: {broken}."
+            about |= {"answer": Answer.UNKNOWN, "sentence": f"Cannot say. {reason}", "reasons": [reason], "score": None}
+            return Judgement(Verdict(**about, status="unreadable", media=None, tracks=[]), [])
+        tracks, looks, sums = self._tracks(frames, media.kind)
+        answer, reasons, score = overall(tracks, sums)
+        about |= {"answer": answer, "sentence": sentence(answer, tracks, reasons), "reasons": reasons, "score": score}
+        return Judgement(Verdict(**about, status="judged", media=media, tracks=tracks), looks)
+
+    def _look(self, path: Path, progress: Callable[[float], None]) -> tuple[Media, list[Frame]]:
+        with path.open("rb") as file:
+            is_picture = file.read(4).startswith(PICTURES)
+        frames: list[Frame] = []
+        sizes: list[tuple[int, int]] = []
+
+        def source() -> Iterator[tuple[int, float, av.VideoFrame]]:
+            for number, frame in zip(picked, decoded, strict=True):
+                sizes.append((frame.width, frame.height))
+                time_s = number / rate if frame.time is None else max(0.0, frame.time - clip.start_s)
+                yield number, time_s, frame
+
+        kind: Literal["picture", "video"]
+        if is_picture:
+            image = decode_picture(path.read_bytes())
+            if image is None:
+                raise BrokenVideo("it is no whole PNG or JPEG picture, or larger than 50 megapixels")
+            kind, n, seconds = "picture", 1, 0.0
+            picked, decoded, rate = [0], iter([av.VideoFrame.from_ndarray(image, format="rgb24")]), 1.0
+        else:
+            clip = measure(path)
+            kind, n, seconds, rate = "video", clip.frames, clip.seconds, clip.frames / max(clip.seconds, 1e-3)
+            picked = pick_frames(n, self.looking.number_of_frames(clip))
+            decoded = decode(path, picked)
+        for frame in look(source(), self.faces, self.network, self.looking):
+            frames.append(frame)
+            progress(len(frames) / len(picked))
+        width, height = sizes[0]
+        media = Media(kind=kind, width=width, height=height, frames=n, seconds=seconds, looked_at=len(frames))
+        return media, frames
+
+    def _tracks(
+        self, frames: list[Frame], kind: Literal["picture", "video"]
+    ) -> tuple[list[Track], list[list[Look]], list[float]]:
+        """The faces over time with their answers, what a report shows of them, and how much of each is seen."""
+        boxes = face_tracks([[face.box for face in frame.faces] for frame in frames], [f.shot for f in frames])
+        boxes.sort(key=most_face, reverse=True)
+        tracks, looks = [], []
+        for number, track in enumerate(boxes, 1):
+            shown = [(frames[i], next(f for f in frames[i].faces if f.box == box)) for i, box in sorted(track.items())]
+            judged, its = self._track(number, shown, picture=kind == "picture")
+            tracks.append(judged)
+            looks.append(its)
+        return tracks, looks, [most_face(track) for track in boxes]
+
+    def _track(self, number: int, shown: list[tuple[Frame, Face]], *, picture: bool) -> tuple[Track, list[Look]]:
+        temperature = self.rule.temperature if self.rule else 1.0
+        odds = log_odds(np.array([face.score for _, face in shown]), temperature)
+        descriptions = np.stack([face.description for _, face in shown])
+        side = float(np.median([face.square.side for _, face in shown]))
+        figures = Figures(
+            log_odds=odds,
+            times=np.array([frame.time_s for frame, _ in shown]),
+            side=side,
+            sharpness=float(np.median([face.sharpness for _, face in shown])),
+            distance=distance_from(self.rule.profile, descriptions) if self.rule else None,
+        )
+        decision = decide(figures, self.rule, picture=picture)
+        looks = [
+            Look(
+                Seen(
+                    frame=frame.number,
+                    time_s=frame.time_s,
+                    **face.square._asdict(),
+                    score=float(expit(value)),
+                    expression=None if face.expression is None else EXPRESSIONS[face.expression],
+                ),
+                face.picture,
+                face.mask,
+            )
+            for (frame, face), value in zip(shown, odds, strict=True)
+        ]
+        meant = [face for frame, face in shown if within(frame.time_s, decision.stretches)]
+        where, mask_share = place(meant) if decision.answer is Answer.MANIPULATED else ([], None)
+        seen = [look.seen for look in looks]
+        return Track(
+            number=number,
+            answer=decision.answer,
+            reasons=decision.reasons,
+            score=decision.score,
+            start_s=seen[0].time_s,
+            end_s=seen[-1].time_s,
+            side=round(side),
+            stretches=decision.stretches,
+            where=where,
+            mask_share=mask_share,
+            expressions=shares([one.expression for one in seen]),
+            seen=seen,
+        ), looks
+
+
+def within(time_s: float, stretches: list[Stretch]) -> bool:
+    return any(stretch.start_s <= time_s <= stretch.end_s for stretch in stretches)
+
+
+def place(faces: list[Face]) -> tuple[list[str], float]:
+    """Where the masks of faces lie, in words, and their mean share of the square."""
+    covered = [share_of_parts(face.mask >= MASK_ON, face.landmarks) for face in faces]
+    mean = {part: float(np.mean([shares[part] for shares in covered])) for part in covered[0]}
+    return in_words(mean), float(np.mean([(face.mask >= MASK_ON).mean() for face in faces]))
+
+
+def shares(expressions: list[str | None]) -> dict[str, float]:
+    """How often each expression was recognised, the most frequent first."""
+    known = [name for name in expressions if name]
+    counted = {name: known.count(name) / len(known) for name in dict.fromkeys(known)}
+    return dict(sorted(counted.items(), key=lambda item: -item[1]))
+
+
+def fingerprint(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a file."""
+    size, digest = 0, hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            size += len(block)
+            digest.update(block)
+    return size, digest.hexdigest()

@@ -5,6 +5,7 @@ that no other frame refers to are skipped, and nothing after the last picked one
 `make bench-data` measures it; tests hold the picked frames against a full decode, bit for bit.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,8 +35,21 @@ def check_opens(path: Path) -> None:
         raise BrokenVideo(f"no readable video ({error.strerror})") from None
 
 
+class Clip(NamedTuple):
+    """How long a video is."""
+
+    frames: int
+    start_s: float  # presentation time of the first frame
+    seconds: float  # from the first frame's beginning to the last one's end
+
+
 def count_frames(path: Path) -> int:
-    """Number of frames, by counting packets: what a header promises need not be there.
+    """Number of frames. Raises like `measure`."""
+    return measure(path).frames
+
+
+def measure(path: Path) -> Clip:
+    """How long a video is, by its packets: what a header promises need not be there.
 
     Raises:
         BrokenVideo: the file is empty, no video, without a video stream, or cut off.
@@ -44,16 +58,20 @@ def count_frames(path: Path) -> int:
     try:
         with _open(path) as container:
             stream = _video_stream(container)
-            n = 0
+            n, first, end = 0, math.inf, -math.inf
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise BrokenVideo(f"the file is cut off in frame {n} of {stream.frames or 'an unknown number'}")
-                n += _is_shown(packet)
+                if _is_shown(packet):
+                    n += 1
+                    if packet.pts is not None:
+                        first, end = min(first, packet.pts), max(end, packet.pts + (packet.duration or 0))
+            unit, rate = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 25)
     except av.FFmpegError as error:
         raise BrokenVideo(f"no readable video ({error.strerror})") from None
     if n == 0:
         raise BrokenVideo("the video stream has no frames")
-    return n
+    return Clip(n, first * unit, (end - first) * unit) if end > first else Clip(n, 0.0, n / rate)
 
 
 def pick_frames(n_frames: int, n: int) -> list[int]:

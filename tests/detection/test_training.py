@@ -82,7 +82,7 @@ def test_a_validation_without_manipulated_pixels_has_no_miou(data: Path) -> None
     with torch.no_grad():
         for parameter in network.decoder.parameters():
             parameter.zero_()
-    figures = validate(network, val, EMD, Preemption(""))
+    figures, _ = validate(network, val, EMD, Preemption(""))
     assert set(figures) == {"val/accuracy", "val/loss"} and all(map(math.isfinite, figures.values()))
 
 
