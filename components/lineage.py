@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,12 @@ from rich.table import Table
 
 from components.registry.lineage_check import DIFFERS, NOT_AT_HAND, SAME, Finding, check, count
 from components.registry.lineage_record import FILES, FORMAT, PLACE, RECORD, Record, sha256_of
-from components.tracking.server import connect, refused, workspace
+from components.registry.reference import find
 from emd_core.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 CHECKPOINT = "model.safetensors"  # as in emd_core.models.checkpoint, whose import of torch takes seconds
 SHOWN = 12  # differences per finding, unless all are asked for
 WIDEST = len(NOT_AT_HAND)
@@ -53,31 +51,6 @@ def lineage(
         show(console, version, record, files)
         show_findings(console, findings)
     raise typer.Exit(SOMETHING_DIFFERS if any(f.verdict == DIFFERS for f in findings) else EVERYTHING)
-
-
-def find(reference: str) -> "ModelVersion":
-    """The version that models:/name@alias or models:/name/version names; UserError if there is none."""
-    import mlflow
-    from mlflow import MlflowException
-
-    parts = REFERENCE.fullmatch(reference)
-    if parts is None:
-        raise UserError(f"{reference} names no model; write models:/name@alias or models:/name/version.")
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (workspace() / "mlflow.db").is_file():
-        raise UserError("there is no mlflow.db here; start this where it is, or set MLFLOW_TRACKING_URI.")
-    connect()
-    client = mlflow.MlflowClient()
-    try:
-        if parts["alias"]:
-            return client.get_model_version_by_alias(parts["name"], parts["alias"])
-        return client.get_model_version(parts["name"], parts["version"])
-    except MlflowException as error:
-        # The first for a model without that alias, the second for a name or version that is not registered.
-        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-            raise UserError(
-                f"the registry has no {reference} ({str(error.message).rstrip('.')}); `make ui` shows what it has."
-            ) from None
-        raise refused(error, mlflow.get_tracking_uri()) from error
 
 
 def load(version: "ModelVersion") -> tuple[Record, pd.DataFrame]:

@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -97,6 +99,39 @@ class Expendable(Generic[Item, Result]):
         self._pipe.close()
         self._process = None
         return code
+
+
+def each(processes: Sequence[Expendable[Item, Result]], items: Iterable[Item]) -> Iterator[tuple[Item, Result | Died]]:
+    """Each item with its result, or with what its process died of, as they are done; the items are taken one by one.
+
+    What the work raises comes through, and ends it all. Closes the processes at the end.
+    """
+    rest, idle = iter(items), list(processes)
+    at_work: dict[Future[Result | Died], tuple[Item, Expendable[Item, Result]]] = {}
+    with ThreadPoolExecutor(len(processes)) as threads:
+        try:
+            while True:
+                for item in islice(rest, len(idle)):
+                    process = idle.pop()
+                    at_work[threads.submit(_or_died, process, item)] = (item, process)
+                if not at_work:
+                    return
+                for future in wait(at_work, return_when=FIRST_COMPLETED).done:
+                    item, process = at_work.pop(future)
+                    idle.append(process)
+                    yield item, future.result()
+        finally:
+            for process in processes:
+                process.kill()
+    for process in processes:
+        process.close()
+
+
+def _or_died(process: Expendable[Item, Result], item: Item) -> Result | Died:
+    try:
+        return process(item)
+    except Died as died:
+        return died
 
 
 def _why(code: int, seconds: float) -> str:

@@ -4,14 +4,14 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from components import Ins
 from components.command_line import options
 from components.command_line.kubeflow import list_paths, write_outputs
-from emd_core.config import lay_over, read_params
+from emd_core.config import C, lay_over, read_params
 from emd_core.config import section as read_section
 from emd_core.errors import UserError
 from emd_core.storage.atomic import require_replaceable
@@ -39,8 +39,7 @@ def command(name: str) -> Callable[..., None]:
     model = parameters["cfg"].annotation
 
     def call(params: Path, section: str, set: list[str], pipeline_run: str, kubeflow: str, **paths: Any) -> None:
-        given = {name: _parse_json(section, "--section")} if section else read_params(params)
-        cfg = read_section(lay_over(given, set), name, model, where="--section" if section else str(params))
+        cfg = read_cfg(name, model, params, section, set)
         if pipeline_run:
             os.environ["EMD_PIPELINE_RUN"] = pipeline_run
         elif kubeflow:
@@ -74,6 +73,12 @@ def command(name: str) -> Callable[..., None]:
     call.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in taken}
     return call
+
+
+def read_cfg(name: str, model: type[C], params: Path, section: str, changes: Sequence[str]) -> C:
+    """The section of the params file, or the JSON text `section`, with the changes."""
+    given = {name: _parse_json(section, "--section")} if section else read_params(params)
+    return read_section(lay_over(given, changes), name, model, where="--section" if section else str(params))
 
 
 def require_places(stage: Callable[..., None], paths: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -89,27 +90,15 @@ class Judge:
         Args:
             name: by which the verdict names the file; "": its own.
             progress: told which share of the frames is done.
-
-        Raises:
-            OSError: there is no such file, or it may not be read.
         """
-        size, digest = fingerprint(path)
-        about: dict[str, Any] = {
-            "file": Path(name or path.name).name,
-            "path": name or path.name,
-            "sha256": digest,
-            "bytes": size,
-        }
-        about |= {"model": self.model, "software": self.software}
-        about |= {"judged_at": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
             media, frames = self._look(path, progress)
-        except BrokenVideo as broken:
-            reason = f"The file cannot be read: {broken}."
-            about |= {"answer": Answer.UNKNOWN, "sentence": f"Cannot say. {reason}", "reasons": [reason], "score": None}
-            return Judgement(Verdict(**about, status="unreadable", media=None, tracks=[]), [])
+        except (BrokenVideo, OSError) as broken:
+            reason = broken.strerror or "" if isinstance(broken, OSError) else str(broken)
+            return Judgement(unreadable(path, name, self.model, self.software, reason), [])
         tracks, looks, sums = self._tracks(frames, media.kind)
         answer, reasons, score = overall(tracks, sums)
+        about = about_file(path, name) | {"model": self.model, "software": self.software, "judged_at": now()}
         about |= {"answer": answer, "sentence": sentence(answer, tracks, reasons), "reasons": reasons, "score": score}
         return Judgement(Verdict(**about, status="judged", media=media, tracks=tracks), looks)
 
@@ -222,11 +211,25 @@ def shares(expressions: list[str | None]) -> dict[str, float]:
     return dict(sorted(counted.items(), key=lambda item: -item[1]))
 
 
-def fingerprint(path: Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file."""
+def unreadable(path: Path, name: str, model: Model, software: Software, reason: str) -> Verdict:
+    """The verdict on a file of which nothing can be seen."""
+    said = f"The file cannot be read: {reason}."
+    about = about_file(path, name) | {"model": model, "software": software, "judged_at": now()}
+    about |= {"answer": Answer.UNKNOWN, "sentence": f"Cannot say. {said}", "reasons": [said], "score": None}
+    return Verdict(**about, status="unreadable", media=None, tracks=[])
+
+
+def about_file(path: Path, name: str) -> dict[str, Any]:
+    """Name, size in bytes and SHA-256 of a file; of one that cannot be opened no bytes are known."""
     size, digest = 0, hashlib.sha256()
-    with path.open("rb") as file:
+    with suppress(OSError), path.open("rb") as file:
         while block := file.read(BLOCK):
             size += len(block)
             digest.update(block)
-    return size, digest.hexdigest()
+    # A name that is no text in UTF-8 cannot be written.
+    shown = (name or path.name).encode(errors="surrogateescape").decode(errors="replace")
+    return {"file": Path(shown).name, "path": shown, "sha256": digest.hexdigest(), "bytes": size}
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
