@@ -21,7 +21,10 @@ from emd_core.storage.manifest import FACES, FRAMES, NO_FACE, OK, read_manifest,
 
 class CropFaces(Cropping):
     detector: Literal["mtcnn", "retinaface"] = Field(description="Face detector.")
-    weights: Path | None = Field(description="RetinaFace's weight file; null downloads it. MTCNN brings its own.")
+    weights: Path | None = Field(
+        description="The detector's weight file; null: the published one (RetinaFace's is downloaded, MTCNN's is "
+        "installed)."
+    )
     threshold: float = Field(gt=0, lt=1, description="The detector's confidence below which a face is ignored.")
     max_bad_share: float = Field(
         ge=0, le=1, description="Share of the videos with picked frames that may have no face or be undecodable."

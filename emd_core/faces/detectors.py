@@ -33,7 +33,7 @@ def make_detector(name: Literal["mtcnn", "retinaface"], *, threshold: float, wei
 
     Args:
         threshold: confidence in [0, 1] below which a face is left out.
-        weights: RetinaFace's state dict; None downloads its published one. MTCNN brings its own.
+        weights: the detector's state dict; None: the published one (RetinaFace's is downloaded, MTCNN's is installed).
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "retinaface":
@@ -42,9 +42,7 @@ def make_detector(name: Literal["mtcnn", "retinaface"], *, threshold: float, wei
         )
 
         return RetinaFaceDetector(load_retinaface(weights), threshold, device)
-    if weights is not None:
-        raise UserError("crop_faces.weights is for retinaface, but the detector is mtcnn; set it to null.")
-    return MtcnnDetector(threshold, device)
+    return MtcnnDetector(threshold, device, weights)
 
 
 def load_retinaface(weights: Path | None) -> dict[str, torch.Tensor]:

@@ -1,23 +1,21 @@
-"""MTCNN [Zhang et al., 2016] for batches of frames, with the networks and weights of facenet-pytorch.
-
-That package's own cascade cuts and resizes every candidate in a Python loop, which takes most of its time; here the
-candidates of a batch are cut at once.
+"""MTCNN [Zhang et al., 2016] for batches of frames: the candidates of a batch are cut and resized at once.
 
 B frames, N candidates, HW pixels; boxes are corners x1, y1, x2, y2 in pixels of the frame.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, roi_align
 
 from emd_core.faces.boxes import Detection, detections
+from emd_core.faces.mtcnn_networks import load_mtcnn
 
 WINDOW = 12  # px that the first network sees at once: the smallest face it can find
 STRIDE = 2  # px between its windows
@@ -29,12 +27,13 @@ PROPOSED, REFINED = 0.6, 0.7  # probabilities above which the first two networks
 
 
 class MtcnnDetector:
-    def __init__(self, threshold: float, device: str) -> None:
+    def __init__(self, threshold: float, device: str, weights: Path | None = None) -> None:
+        """weights: as of `load_mtcnn`."""
         self.threshold = threshold
         self.device = torch.device(device)
         # channels_last: several times faster pooling on a CPU.
-        nets = [net().eval().to(self.device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet)]
-        self.pnet, self.rnet, self.onet = nets
+        networks = load_mtcnn(weights).to(self.device).to(memory_format=torch.channels_last)
+        self.pnet, self.rnet, self.onet = networks.pnet, networks.rnet, networks.onet
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[NDArray[np.uint8]], min_face: float) -> list[list[Detection]]:
@@ -65,9 +64,9 @@ class MtcnnDetector:
         centre_N2, side_N1 = (square_N4[:, :2] + square_N4[:, 2:]) / 2, square_N4[:, 2:] - square_N4[:, :2]
         seen_M4 = torch.cat([torch.cat([centre_N2 - side_N1 * v / 2, centre_N2 + side_N1 * v / 2], 1) for v in VIEWS])
         patches = [patch(frame, *seen) for frame, seen in zip([*frames] * len(VIEWS), seen_M4.tolist(), strict=True)]
-        shift_M4, *_, probability_M2 = self.onet(self._to_input(np.stack(patches)))
+        shift_M4, score_M, _ = self.onet(self._to_input(np.stack(patches)))
         box_VN4 = moved(seen_M4.to(self.device), shift_M4).unflatten(0, (len(VIEWS), -1))
-        score_VN1 = probability_M2[:, 1:].unflatten(0, (len(VIEWS), -1))
+        score_VN1 = score_M[:, None].unflatten(0, (len(VIEWS), -1))
         mean_N4 = (score_VN1 * box_VN4).sum(dim=0) / score_VN1.sum(dim=0)
         row_N5 = torch.cat([mean_N4, score_VN1.amax(dim=0)], dim=1).cpu().numpy()
         found = [detections(row[None], frame, 0) for row, frame in zip(row_N5, frames, strict=True)]
@@ -91,9 +90,9 @@ class MtcnnDetector:
 
     def _propose_at(self, level_BHW3: NDArray[np.uint8], scale: float) -> Tensor:
         """Window, shift, score and frame number of each candidate of one level, (N, 10)."""
-        shift_B4hw, probability_B2hw = self.pnet(self._to_input(level_BHW3))
-        frame_N, y_N, x_N = torch.nonzero(probability_B2hw[:, 1] > PROPOSED, as_tuple=True)
-        score_N = probability_B2hw[frame_N, 1, y_N, x_N]
+        shift_B4hw, score_Bhw = self.pnet(self._to_input(level_BHW3))
+        frame_N, y_N, x_N = torch.nonzero(score_Bhw > PROPOSED, as_tuple=True)
+        score_N = score_Bhw[frame_N, y_N, x_N]
         corner_N2 = torch.stack([x_N, y_N], dim=1) * STRIDE
         window_N4 = torch.cat([corner_N2, corner_N2 + WINDOW], dim=1) / scale
         shift_N4 = shift_B4hw[frame_N, :, y_N, x_N]
@@ -109,8 +108,8 @@ def look(
     if not len(box_N4):
         return box_N4, box_N4, box_N4.new_zeros(0)
     seen = roi_align(frames_B3HW, torch.cat([frame_N[:, None], box_N4], dim=1), size, sampling_ratio=2, aligned=True)
-    shift_N4, *_, probability_N2 = network(seen)
-    return box_N4, shift_N4, probability_N2[:, 1]
+    shift_N4, score_N, *_ = network(seen)
+    return box_N4, shift_N4, score_N
 
 
 def patch(frame: NDArray[np.uint8], x1: float, y1: float, x2: float, y2: float) -> NDArray[np.uint8]:

@@ -1,18 +1,22 @@
 """Detectors give boxes in pixels of the frame, and refuse weights that are not theirs."""
 
+import sys
 from collections import OrderedDict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from facenet_pytorch import MTCNN
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from retinaface.predict_single import Model
 
 from emd_core.errors import UserError
 from emd_core.faces.boxes import Detection
 from emd_core.faces.detectors import load_retinaface, make_detector
 from emd_core.faces.mtcnn import MtcnnDetector
+from emd_core.faces.mtcnn_networks import save_mtcnn
 from emd_core.faces.retina_face import RetinaFaceDetector
 from emd_core.faces.search import iou
 from emd_core.sample.scene import Take
@@ -33,13 +37,39 @@ def test_mtcnn_finds_a_drawn_face(mtcnn: MtcnnDetector) -> None:
 
 
 def test_mtcnn_finds_what_its_package_finds() -> None:
-    """The cascade is our own, the networks are facenet-pytorch's: boxes of drawn people overlap by 0.8 and more."""
+    """Only the networks are the same, the cascade is our own: boxes of drawn people overlap by 0.8 and more."""
     reference = MTCNN(keep_all=True, min_face_size=20, thresholds=[0.6, 0.7, 0.7])
     frames = [Take(seed=0, number=n, frames=60, width=320, height=240).frame(10 * n) for n in range(6)]
     for frame, found in zip(frames, MtcnnDetector(0.7, "cpu").detect(frames, 20), strict=True):
         boxes, scores = reference.detect(frame)
         assert len(found) == len(boxes) == 1
         assert iou(found[0], Detection(*boxes[0], scores[0])) > 0.8
+
+
+def test_the_networks_answer_as_those_of_their_package(mtcnn: MtcnnDetector) -> None:
+    """Bit for bit, on all that the detector shows them of drawn faces."""
+    seen: list[tuple[torch.Tensor, tuple[torch.Tensor, ...]]] = []
+    for ours, theirs in ((mtcnn.pnet, PNet()), (mtcnn.rnet, RNet()), (mtcnn.onet, ONet())):
+        seen.clear()
+        with ours.register_forward_hook(lambda _, given, answer: seen.append((given[0], answer))):
+            mtcnn.detect(tiny.face_frames(3), 20)
+        theirs.to(memory_format=torch.channels_last)
+        for given, (shift, score, *points) in seen:
+            with torch.inference_mode():
+                their_shift, *their_points, probability = theirs(given)
+            assert torch.equal(shift, their_shift) and torch.equal(score, probability[:, 1])
+            assert [p.mT.flatten(1).tolist() for p in points] == [p.tolist() for p in their_points]
+        assert sum(len(given) for given, _ in seen) >= 3
+
+
+def test_mtcnn_needs_only_its_file(mtcnn: MtcnnDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mtcnn.safetensors"
+    save_mtcnn(file)
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)  # as if it were not installed
+    detector = make_detector("mtcnn", threshold=0.9, weights=file)
+    assert detector.detect(tiny.face_frames(3), 20) == mtcnn.detect(tiny.face_frames(3), 20) != [[]] * 3
+    with pytest.raises(UserError, match="facenet-pytorch, which is not installed; install it with `make setup`, or"):
+        make_detector("mtcnn", threshold=0.9, weights=None)
 
 
 def test_mtcnn_leaves_out_smaller_faces(mtcnn: MtcnnDetector) -> None:
@@ -106,12 +136,11 @@ def test_bad_weight_files_are_refused(tmp_path: Path, content: bytes | None, say
         load_retinaface(path)
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("retinaface", "do not fit RetinaFace-ResNet50"), ("mtcnn", "lacks 'pnet.conv1.weight'")],
+)
+def test_weights_of_another_model_are_refused(tmp_path: Path, name: Literal["mtcnn", "retinaface"], says: str) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="do not fit RetinaFace-ResNet50"):
-        make_detector("retinaface", threshold=0.9, weights=tmp_path / "other.pt")
-
-
-def test_weights_for_mtcnn_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="set it to null"):
-        make_detector("mtcnn", threshold=0.9, weights=tmp_path / "a.pt")
+    with pytest.raises(UserError, match=says):
+        make_detector(name, threshold=0.9, weights=tmp_path / "other.pt")
