@@ -60,17 +60,37 @@ class MtcnnDetector:
         """What the last network alone says of each box: the mean of what it makes of a narrower and a wider view."""
         if not frames:
             return []
-        square_N4 = squares(torch.tensor([box[:4] for box in boxes]))
-        centre_N2, side_N1 = (square_N4[:, :2] + square_N4[:, 2:]) / 2, square_N4[:, 2:] - square_N4[:, :2]
-        seen_M4 = torch.cat([torch.cat([centre_N2 - side_N1 * v / 2, centre_N2 + side_N1 * v / 2], 1) for v in VIEWS])
-        patches = [patch(frame, *seen) for frame, seen in zip([*frames] * len(VIEWS), seen_M4.tolist(), strict=True)]
-        shift_M4, score_M, _ = self.onet(self._to_input(np.stack(patches)))
-        box_VN4 = moved(seen_M4.to(self.device), shift_M4).unflatten(0, (len(VIEWS), -1))
-        score_VN1 = score_M[:, None].unflatten(0, (len(VIEWS), -1))
+        seen_VN4, shift_VN4, score_VN, _ = self._views(frames, boxes)
+        box_VN4, score_VN1 = moved(seen_VN4, shift_VN4), score_VN[..., None]
         mean_N4 = (score_VN1 * box_VN4).sum(dim=0) / score_VN1.sum(dim=0)
         row_N5 = torch.cat([mean_N4, score_VN1.amax(dim=0)], dim=1).cpu().numpy()
         found = [detections(row[None], frame, 0) for row, frame in zip(row_N5, frames, strict=True)]
         return [faces[0] if faces[0].score >= self.threshold else None for faces in found]
+
+    @torch.inference_mode()
+    def landmarks(self, frames: Sequence[NDArray[np.uint8]], boxes: Sequence[Detection]) -> list[NDArray[np.float32]]:
+        """x and y of five points of the face in each frame's box, (5, 2), px of the frame.
+
+        Left eye, right eye, nose, left and right corner of the mouth, as seen in the frame; means over the views of
+        `confirm`. A box without a face gets points, too.
+        """
+        if not frames:
+            return []
+        seen_VN4, *_, point_VN52 = self._views(frames, boxes)
+        corner_VN12, side_VN12 = seen_VN4[..., None, :2], (seen_VN4[..., 2:] - seen_VN4[..., :2])[..., None, :]
+        return list((corner_VN12 + point_VN52 * side_VN12).mean(dim=0).cpu().numpy())
+
+    def _views(
+        self, frames: Sequence[NDArray[np.uint8]], boxes: Sequence[Detection]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the last network says of V views of each box: the square seen, and its answers."""
+        square_N4 = squares(torch.tensor([box[:4] for box in boxes]))
+        centre_N2, side_N1 = (square_N4[:, :2] + square_N4[:, 2:]) / 2, square_N4[:, 2:] - square_N4[:, :2]
+        seen_M4 = torch.cat([torch.cat([centre_N2 - side_N1 * v / 2, centre_N2 + side_N1 * v / 2], 1) for v in VIEWS])
+        patches = [patch(frame, *seen) for frame, seen in zip([*frames] * len(VIEWS), seen_M4.tolist(), strict=True)]
+        answers = seen_M4.to(self.device), *self.onet(self._to_input(np.stack(patches)))
+        seen_VN4, shift_VN4, score_VN, point_VN52 = (part.unflatten(0, (len(VIEWS), -1)) for part in answers)
+        return seen_VN4, shift_VN4, score_VN, point_VN52
 
     def _to_input(self, frames_BHW3: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(frames_BHW3).to(self.device).permute(0, 3, 1, 2).float().sub_(127.5).div_(128)
@@ -152,8 +172,8 @@ def voted(box_K4: Tensor, frame_K: Tensor, box_N4: Tensor, score_N: Tensor, fram
 
 def moved(box_N4: Tensor, shift_N4: Tensor) -> Tensor:
     """Boxes whose corners are shifted by shares of their width and height."""
-    side_N2 = box_N4[:, 2:] - box_N4[:, :2]
-    return box_N4 + shift_N4 * side_N2.repeat(1, 2)
+    side_N2 = box_N4[..., 2:] - box_N4[..., :2]
+    return box_N4 + shift_N4 * torch.cat([side_N2, side_N2], dim=-1)
 
 
 def squares(box_N4: Tensor) -> Tensor:

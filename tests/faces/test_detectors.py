@@ -89,6 +89,19 @@ def test_mtcnn_confirms_a_face_where_it_is_expected(mtcnn: MtcnnDetector) -> Non
     assert mtcnn.confirm([], []) == []
 
 
+def test_mtcnn_marks_eyes_nose_and_mouth(mtcnn: MtcnnDetector) -> None:
+    """Where they were drawn, within a twentieth of the face's height, also where the box is a tenth of it off."""
+    frames = tiny.face_frames(4)
+    faces = [face for [face] in mtcnn.detect(frames, 20)]
+    drawn = np.array([(-0.15, -0.05), (0.15, -0.05), (0, 0.1), (-0.13, 0.26), (0.13, 0.26)])  # as tiny.draw_face does
+    for off in (0, 0.1 * tiny.FACE):
+        boxes = [Detection(f.x1 + off, f.y1 - off, f.x2 + off, f.y2 - off, f.score) for f in faces]
+        for n, points in enumerate(mtcnn.landmarks(frames, boxes)):
+            where = (45 + 2 * n, tiny.HEIGHT / 2) + drawn * tiny.FACE
+            assert np.linalg.norm(points - where, axis=1).max() < 0.05 * tiny.FACE
+    assert mtcnn.landmarks([], []) == []
+
+
 @pytest.mark.parametrize("shape", [(10, 14, 3), (19, 300, 3)])
 def test_frames_smaller_than_a_face_have_none(mtcnn: MtcnnDetector, shape: tuple[int, int, int]) -> None:
     assert mtcnn.detect([np.zeros(shape, dtype=np.uint8)] * 2, 20) == [[], []]
