@@ -13,6 +13,7 @@ from emd_core.models.rule import Limit, Profile, VerdictRule
 from emd_core.storage.manifest import ORIGINAL
 
 RATES = (0.05, 0.01)  # false-positive rates that limits are fitted for
+ROUNDING = 1e-9
 
 
 def log_odds(score: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -46,8 +47,9 @@ def fit_limit(values: NDArray[np.float64], originals: int, asked: float) -> Limi
     qualities; they tell no more than one of them. It is never below even odds: who finds nothing suspicious in any
     original of val must not call less than that manipulated.
     """
-    rank = math.ceil((1 - asked) * (originals + 1) - 1e-9)
-    limit = float(np.quantile(values, min(1.0, rank / originals), method="higher"))
+    rank = math.ceil((1 - asked) * (originals + 1) - ROUNDING)
+    share = min(1.0, rank / originals)
+    limit = float(np.sort(values)[math.ceil(share * len(values) - ROUNDING) - 1])
     return Limit(asked=asked, rate=max(asked, 1 / (originals + 1)), log_odds=max(limit, 0.0))
 
 

@@ -94,8 +94,8 @@ def stretches(track: Figures, window: int, limit: float) -> list[Stretch]:
 
 
 def centred_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """The mean of about `width` values around each (an odd number), of fewer at the ends."""
-    ones = np.ones(2 * (width // 2) + 1)
+    """The mean of about `width` values around each (an odd number of them), of fewer at the ends."""
+    ones = np.ones(2 * min(width // 2, (len(values) - 1) // 2) + 1)
     return np.asarray(np.convolve(values, ones, "same") / np.convolve(np.ones_like(values), ones, "same"))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 MOUTH, EYES, NOSE, WHOLE, OUTSIDE = "mouth", "eyes and brows", "nose", "whole face", "outside the face"
 COVERED = 0.35  # share of a part that must be manipulated for it to be named
 MOST = 0.5  # share of the face from which on all of it is meant
-LARGE = 0.15  # share of the manipulated pixels from which on what lies outside is named
+LARGE = 0.25  # share of the manipulated pixels from which on what lies outside is named
 Mask = NDArray[np.bool_]
 
 
