@@ -44,7 +44,8 @@ def decide(track: Figures, rule: VerdictRule | None, *, picture: bool) -> Decisi
     score = float(expit(value))
     if reasons := list(obstacles(track, rule, picture=picture)):
         return Decision(Answer.UNKNOWN, reasons, score, [])
-    loose, *_, strict = limits_for(rule, len(track.log_odds))
+    limits = limits_for(rule, len(track.log_odds))
+    loose, strict = limits[0], limits[-1]
     if value > strict.log_odds:
         return Decision(Answer.MANIPULATED, [], score, stretches(track, rule.window, strict.log_odds))
     if value > loose.log_odds:

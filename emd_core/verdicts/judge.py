@@ -25,7 +25,7 @@ from emd_core.verdicts.deciding import Figures, decide, overall, sentence
 from emd_core.verdicts.looking import Face, Frame, Looking, Network, look
 from emd_core.verdicts.regions import in_words, share_of_parts
 from emd_core.verdicts.verdict import Answer, Limits, Media, Model, Seen, Software, Stretch, Track, Verdict
-from emd_core.video.decode import BrokenVideo, decode, measure, pick_frames
+from emd_core.video.decode import BrokenVideo, Clip, decode, measure, pick_frames
 
 PICTURES = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
 BLOCK = 1 << 20  # bytes read at once
@@ -111,26 +111,26 @@ class Judge:
         def source() -> Iterator[tuple[int, float, av.VideoFrame]]:
             for number, frame in zip(picked, decoded, strict=True):
                 sizes.append((frame.width, frame.height))
-                time_s = number / rate if frame.time is None else max(0.0, frame.time - clip.start_s)
-                yield number, time_s, frame
+                yield number, clip.time_s(number, frame.pts), frame
 
         kind: Literal["picture", "video"]
         if is_picture:
             image = decode_picture(path.read_bytes())
             if image is None:
                 raise BrokenVideo("it is no whole PNG or JPEG picture, or larger than 50 megapixels")
-            kind, n, seconds = "picture", 1, 0.0
-            picked, decoded, rate = [0], iter([av.VideoFrame.from_ndarray(image, format="rgb24")]), 1.0
+            kind, clip = "picture", Clip(1, 0, 0.0, 0.0)
+            picked, decoded = [0], iter([av.VideoFrame.from_ndarray(image, format="rgb24")])
         else:
-            clip = measure(path)
-            kind, n, seconds, rate = "video", clip.frames, clip.seconds, clip.frames / max(clip.seconds, 1e-3)
-            picked = pick_frames(n, self.looking.number_of_frames(clip))
+            kind, clip = "video", measure(path)
+            picked = pick_frames(clip.frames, self.looking.number_of_frames(clip))
             decoded = decode(path, picked)
         for frame in look(source(), self.faces, self.network, self.looking):
             frames.append(frame)
             progress(len(frames) / len(picked))
         width, height = sizes[0]
-        media = Media(kind=kind, width=width, height=height, frames=n, seconds=seconds, looked_at=len(frames))
+        media = Media(
+            kind=kind, width=width, height=height, frames=clip.frames, seconds=clip.seconds, looked_at=len(frames)
+        )
         return media, frames
 
     def _tracks(

@@ -5,7 +5,6 @@ that no other frame refers to are skipped, and nothing after the last picked one
 `make bench-data` measures it; tests hold the picked frames against a full decode, bit for bit.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +38,15 @@ class Clip(NamedTuple):
     """How long a video is."""
 
     frames: int
-    start_s: float  # presentation time of the first frame
+    start: int  # presentation time of the first frame, in `unit`
+    unit: float  # seconds; 0 where the times are not known
     seconds: float  # from the first frame's beginning to the last one's end
+
+    def time_s(self, number: int, pts: int | None) -> float:
+        """When a frame is shown, from the beginning of the first one; by its number where its time is not known."""
+        if pts is None or not self.unit:
+            return number * self.seconds / self.frames
+        return max(0.0, (pts - self.start) * self.unit)
 
 
 def count_frames(path: Path) -> int:
@@ -58,20 +64,23 @@ def measure(path: Path) -> Clip:
     try:
         with _open(path) as container:
             stream = _video_stream(container)
-            n, first, end = 0, math.inf, -math.inf
+            n, first, end = 0, None, 0
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise BrokenVideo(f"the file is cut off in frame {n} of {stream.frames or 'an unknown number'}")
                 if _is_shown(packet):
                     n += 1
                     if packet.pts is not None:
-                        first, end = min(first, packet.pts), max(end, packet.pts + (packet.duration or 0))
+                        first = packet.pts if first is None else min(first, packet.pts)
+                        end = max(end, packet.pts + (packet.duration or 0))
             unit, rate = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 25)
     except av.FFmpegError as error:
         raise BrokenVideo(f"no readable video ({error.strerror})") from None
     if n == 0:
         raise BrokenVideo("the video stream has no frames")
-    return Clip(n, first * unit, (end - first) * unit) if end > first else Clip(n, 0.0, n / rate)
+    if first is None or end <= first or not unit:
+        return Clip(n, 0, 0.0, n / rate)
+    return Clip(n, first, unit, (end - first) * unit)
 
 
 def pick_frames(n_frames: int, n: int) -> list[int]:

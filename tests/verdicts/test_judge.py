@@ -1,0 +1,179 @@
+"""From a file to a verdict: everybody's faces, over time, in whatever file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emd_core.detection.profile import describe, fit_profile
+from emd_core.models.checkpoint import save_detector
+from emd_core.models.detector import Detector
+from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.rule import Limit, VerdictRule
+from emd_core.verdicts.judge import Judge
+from emd_core.verdicts.looking import Looking, Network
+from emd_core.verdicts.verdict import Answer, Model, Software
+from tests.fakes import tiny
+
+SIZE = 64
+LIMIT = Limit(asked=0.05, rate=0.05, log_odds=1.0)
+LOOKING = Looking(frames=8, every_s=0.5, min_face=20, detect_side=320, threshold=0.9, scale=1.3, max_faces=5, batch=4)
+MODEL = Model(
+    name="tiny", reference="tiny", digest="0" * 12, network="", decision="", trained_on="", originals=None, limits=[]
+)
+SOFTWARE = Software(emd="", commit="", torch="")
+GREEN = (40, 200, 40)
+
+
+class Greenish(Detector):
+    """Takes a face for manipulated where it is green, and marks the green pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE, None)
+        self.config = MultiTaskConfig(kind="multitask", size=SIZE, expression=False)
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
+        green = (image_B3SS[:, 1] - image_B3SS[:, 0] > 0.3).float()
+        logit = torch.where(green.mean(dim=(1, 2)) > 0.02, 5.0, -5.0) * self.weight
+        return torch.stack([-logit / 2, logit / 2], dim=1), (green[:, None] - 0.5) * 20
+
+    def loss(self, *_: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def pretrained(self) -> Iterable[nn.Module]:
+        return ()
+
+
+def scene(*faces: tuple[int, bool], width: int = 320, height: int = 160, grey: int = 110) -> tiny.Image:
+    """Faces at these x, each with a green mouth or not."""
+    frame = np.full((height, width, 3), grey, np.uint8)
+    for x, green in faces:
+        tiny.draw_face(frame, x, 80, height=100)
+        if green:
+            cv2.ellipse(frame, (x, 106), (18, 10), 0, 0, 360, GREEN, -1)
+    return np.asarray(cv2.GaussianBlur(frame, (0, 0), 0.8), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    crops = [scene((160, green))[15:145, 95:225] for green in (True, False)] * 8
+    noisy = [
+        np.clip(c + np.random.default_rng(i).normal(0, 6, c.shape), 0, 255).astype(np.uint8)
+        for i, c in enumerate(crops)
+    ]
+    descriptions = np.stack([describe(crop) for crop in noisy])
+    profile = fit_profile(descriptions, np.full(16, 60.0), np.full(16, 1.0), [descriptions])
+    profile = profile.model_copy(update={"limit": 10.0})  # of so few crops
+    rule = VerdictRule(temperature=1, originals=19, window=4, limits={1: [LIMIT], 4: [LIMIT]}, profile=profile)
+    save_detector(path, MultiTask(MultiTaskConfig(kind="multitask", size=SIZE, expression=False), None), None, rule)
+    found = Judge(path, LOOKING, MODEL, SOFTWARE, precision="fp32")
+    found.network = Network(Greenish(), "fp32")
+    return found
+
+
+def video(path: Path, frames: list[tiny.Image]) -> Path:
+    return tiny.write_mp4(path, frames, pix_fmt="yuv420p", crf=12)
+
+
+def test_of_two_people_the_manipulated_one_is_named(judge: Judge, tmp_path: Path) -> None:
+    frames = [scene((80 + i // 4, False), (240, True)) for i in range(24)]
+    verdict, looks = judge(video(tmp_path / "a.mp4", frames))
+    assert verdict.answer is Answer.MANIPULATED and len(verdict.tracks) == 2
+    found = {track.answer: track for track in verdict.tracks}
+    assert found[Answer.MANIPULATED].seen[0].x > 160 > found[Answer.NOTHING].seen[0].x
+    assert found[Answer.MANIPULATED].where == ["mouth"]
+    assert f"Face {found[Answer.MANIPULATED].number} of 2" in verdict.sentence
+    assert [len(its) for its in looks] == [len(track.seen) for track in verdict.tracks] == [8, 8]
+
+
+def test_after_a_cut_there_is_another_face(judge: Judge, tmp_path: Path) -> None:
+    frames = [scene((160, False))] * 24 + [scene((160, True), grey=30)] * 24
+    verdict, _ = judge(video(tmp_path / "a.mp4", frames))
+    assert len(verdict.tracks) == 2
+    assert sorted((t.start_s < 0.9, t.end_s < 1.0) for t in verdict.tracks) == [(False, False), (True, True)]
+
+
+def test_a_part_of_a_video_is_found_where_it_is(judge: Judge, tmp_path: Path) -> None:
+    frames = [scene((160, 50 <= i < 90)) for i in range(125)]
+    judge.looking = LOOKING.model_copy(update={"every_s": 0.2})
+    verdict, _ = judge(video(tmp_path / "a.mp4", frames))
+    judge.looking = LOOKING
+    (track,) = verdict.tracks
+    (stretch,) = track.stretches
+    assert abs(stretch.start_s - 2.0) < 0.35 and abs(stretch.end_s - 3.6) < 0.35
+    assert verdict.media is not None and verdict.media.looked_at == 25 and verdict.media.seconds == pytest.approx(5)
+
+
+def test_a_picture_is_one_look(judge: Judge, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(scene((160, True)), cv2.COLOR_RGB2BGR))
+    verdict, _ = judge(tmp_path / "a.png", "of/somebody.png")
+    assert (verdict.file, verdict.path, verdict.answer) == ("somebody.png", "of/somebody.png", Answer.MANIPULATED)
+    assert verdict.media is not None and verdict.media.kind == "picture"
+
+
+def test_a_file_without_a_face_cannot_be_judged(judge: Judge, tmp_path: Path) -> None:
+    verdict, _ = judge(video(tmp_path / "a.mp4", tiny.flat_frames(10)))
+    assert (verdict.answer, verdict.reasons, verdict.tracks) == (Answer.UNKNOWN, ["No face was found."], [])
+
+
+def test_faces_unlike_the_training_data_are_told(judge: Judge, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (160, 320, 3))
+    frames = [np.asarray(0.75 * scene((160, False)) + 0.25 * noise, np.uint8)] * 12
+    verdict, _ = judge(video(tmp_path / "a.mp4", frames))
+    assert verdict.answer is Answer.UNKNOWN and "unlike all that the model was trained on" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"no video at all", "no readable video"),
+        (b"\x89PNG\r\n\x1a\n broken", "no whole PNG or JPEG picture"),
+        (None, "No such file"),
+    ],
+)
+def test_what_cannot_be_read_is_a_verdict_with_its_reason(
+    judge: Judge, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    path = tmp_path / "bad.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    verdict, looks = judge(path)
+    assert (verdict.status, verdict.answer, looks) == ("unreadable", Answer.UNKNOWN, [])
+    assert says in verdict.sentence and verdict.bytes == len(content or b"")
+
+
+def test_progress_goes_up_to_one_and_no_frame_is_kept(
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    alive: list[int] = []
+    monkeypatch.setattr("emd_core.verdicts.judge.decode", lambda *a: counted(*a, alive=alive))
+    judge(video(tmp_path / "a.mp4", [scene((160, False))] * 40), progress=told.append)
+    assert told == sorted(told) and told[-1] == 1 and len(told) == 8
+    assert max(alive) <= LOOKING.batch + 1
+
+
+def counted(*arguments: object, alive: list[int]) -> Iterable[av.VideoFrame]:
+    """The frames of `decode`; `alive` is told how many of them are not freed."""
+    import weakref
+
+    from emd_core.video.decode import decode
+
+    living: set[int] = set()
+    for number, frame in enumerate(decode(*arguments)):  # type: ignore[arg-type]
+        try:
+            weakref.finalize(frame, living.discard, number)
+        except TypeError:
+            pytest.skip("PyAV's frames cannot be watched")
+        living.add(number)
+        alive.append(len(living))
+        yield frame
+        del frame
