@@ -16,6 +16,7 @@ from emd_core.errors import UserError
 ROOT = Path(__file__).parents[2]
 # promote and report write to the registry, which `dvc repro` must never do; the others exist for a cluster alone.
 NOT_IN_DVC = {"promote", "report", "fetch_data", "merge_shards"}
+OF_COMMANDS = ("detect", "serve")  # sections of commands that are no stages
 FLOORS = ("components", "emd_core", "pipelines")
 MOST = 6  # rooms and files of code that one stage may name
 # Imported by stages, but they cannot change what one writes: values come by `params:`, a worker's results are in order.
@@ -31,7 +32,7 @@ def disagreements(dvc: dict[str, Any], params: dict[str, Any], stages: Stages) -
     found = [f"dvc.yaml: stage '{n}' is no component" for n in dvc["stages"] if n not in stages]
     found += [f"dvc.yaml: stage '{n}' is missing" for n in stages if n not in dvc["stages"] and n not in NOT_IN_DVC]
     found += [f"dvc.yaml: '{n}' must not be a DVC stage" for n in NOT_IN_DVC & set(dvc["stages"])]
-    found += [f"params.yaml: section '{n}' belongs to no stage" for n in params if n not in stages]
+    found += [f"params.yaml: section '{n}' belongs to no stage" for n in params if n not in (*stages, *OF_COMMANDS)]
     for name, stage in stages.items():
         found += _section(name, stage, params)
         if name in dvc["stages"]:
