@@ -1,13 +1,13 @@
 """The detector as an MLflow model ("models from code"): pictures in, a table of scores and masks out.
 
-MLflow runs this file when it logs and when it loads the model; its artifacts are the checkpoint and its metrics.
+MLflow runs this file when it logs and when it loads the model; its artifacts are the checkpoint, its metrics and the
+face detector's weights.
 """
 
 import base64
 import json
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import mlflow
@@ -22,14 +22,12 @@ from numpy.typing import NDArray
 
 from emd_core.detection.inference import predict
 from emd_core.faces.boxes import Square, choose_face, crop_square, cut
+from emd_core.faces.detectors import make_detector
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.precision import Number, pick_device
 from emd_core.storage.pictures import decode
 
-if TYPE_CHECKING:
-    from emd_core.faces.detectors import FaceDetector
-
-CHECKPOINT = "checkpoint"  # name of an artifact
+CHECKPOINT, FACES = "checkpoint", "faces"  # names of artifacts
 METRICS = "metrics.json"  # file of the artifact "metrics": what evaluate found
 BATCH = 16  # crops per pass; memory only
 CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
@@ -58,6 +56,7 @@ class Detector(PythonModel):
     def load_context(self, context: Any) -> None:
         self.detector = load_detector(Path(context.artifacts[CHECKPOINT])).to(pick_device())
         self.precision = judged_in(Path(context.artifacts["metrics"]))
+        self.faces = make_detector("mtcnn", threshold=FACE_THRESHOLD, weights=Path(context.artifacts[FACES]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score the pictures of column `image`: PNG or JPEG files as bytes (over REST, base64).
@@ -99,21 +98,8 @@ class Detector(PythonModel):
         if not find:
             side = min(height, width)
             return Square((width - side) // 2, (height - side) // 2, side)
-        (face,) = choose_face(self._face_detector.detect([image], MIN_FACE))
+        (face,) = choose_face(self.faces.detect([image], MIN_FACE))
         return None if face is None else crop_square(face, width, height, CROP_SCALE)
-
-    @cached_property
-    def _face_detector(self) -> "FaceDetector":
-        # The detectors' packages pin versions from before torch 2.3, so no pip can install them beside the model
-        # from a list of requirements alone; crops are scored without them.
-        try:
-            from emd_core.faces.detectors import make_detector
-        except ImportError as error:
-            raise MlflowException.invalid_parameter_value(
-                f"detect_faces needs the package {error.name}, which this environment lacks; "
-                "serve the model in the project's image, or send face crops."
-            ) from None
-        return make_detector("mtcnn", threshold=FACE_THRESHOLD, weights=None)
 
     def _score(self, crops: dict[int, NDArray[np.uint8]]) -> list[tuple[int, float, str]]:
         rows, results = list(crops), []

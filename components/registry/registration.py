@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,14 +10,16 @@ import numpy as np
 import pandas as pd
 
 import emd_core
+from emd_core.faces.mtcnn_networks import save_mtcnn
 from emd_core.models.parts.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-# What scoring crops imports. The face detectors are not among them, see detector_model.py.
+# What judging pictures and videos imports. facenet-pytorch asks for versions from before torch 2.3, so no resolver puts
+# it beside these; only the weights of its face detector are needed, and they are a file of the model.
 REQUIREMENTS = (
-    "av mlflow numpy opencv-python-headless pandas pillow pyarrow pydantic pyyaml safetensors "
+    "av mlflow numpy opencv-python-headless pandas pillow pyarrow pydantic pyyaml safetensors scipy "
     "segmentation-models-pytorch timm torch torchvision tqdm"
 )
 
@@ -32,20 +35,24 @@ def register(
 
     from components.registry import detector_model
 
-    info = mlflow.pyfunc.log_model(
-        name="detector",
-        model_id=logged_model,
-        python_model=detector_model.__file__,
-        # Files of artifacts/ in the model; the decision joins them once it is made.
-        artifacts={
-            detector_model.CHECKPOINT: str(model / CHECKPOINT),
-            "metrics": str(evaluation / "metrics.json"),
-        },
-        code_paths=[str(Path(emd_core.__file__).parent)],
-        signature=detector_model.SIGNATURE,
-        input_example=(example(), {"detect_faces": False}),
-        pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in REQUIREMENTS.split()],
-    )
+    with TemporaryDirectory() as folder:
+        faces = Path(folder) / "mtcnn.safetensors"
+        save_mtcnn(faces)
+        info = mlflow.pyfunc.log_model(
+            name="detector",
+            model_id=logged_model,
+            python_model=detector_model.__file__,
+            # Files of artifacts/ in the model; the decision joins them once it is made.
+            artifacts={
+                detector_model.CHECKPOINT: str(model / CHECKPOINT),
+                "metrics": str(evaluation / "metrics.json"),
+                detector_model.FACES: str(faces),
+            },
+            code_paths=[str(Path(emd_core.__file__).parent)],
+            signature=detector_model.SIGNATURE,
+            input_example=(example(), {"detect_faces": False}),
+            pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in REQUIREMENTS.split()],
+        )
     return mlflow.register_model(info.model_uri, name, tags=tags)
 
 

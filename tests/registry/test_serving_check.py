@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.storage.pictures import decode
 from tests.fakes.tiny import draw_face
 
-CODE = "detector_model.py"
+CODE, FACES = "detector_model.py", "mtcnn.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,9 @@ def other_checkpoint(folder: Path) -> None:
             "does not load and answer in a clean process (mlflow.exceptions.Mlflow",
         ),
         (lambda folder: (folder / "artifacts" / CHECKPOINT).unlink(), f"the registered artifact holds no {CHECKPOINT}"),
+        (lambda folder: (folder / "artifacts" / FACES).unlink(), f"clean process ({UserError.__module__}.UserError: "),
     ],
-    ids=["other answer", "other checkpoint", "no code", "no checkpoint"],
+    ids=["other answer", "other checkpoint", "no code", "no checkpoint", "no face detector"],
 )
 def test_a_spoilt_model_fails(root: Path, version: ModelVersion, spoil: Callable[[Path], None], reason: str) -> None:
     spoil(stored(root, version))
@@ -110,7 +112,8 @@ def test_a_spoilt_model_fails(root: Path, version: ModelVersion, spoil: Callable
     assert check.reason.endswith(f"; delete version {version.version} to have it registered anew")
 
 
-def test_what_it_answers(root: Path, version: ModelVersion) -> None:
+def test_what_it_answers(root: Path, version: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)  # as where its own requirements are installed
     crop = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     frame = np.full((240, 320, 3), 90, np.uint8)
     draw_face(frame, x=200, y=110, height=120)
