@@ -80,6 +80,17 @@ class MtcnnDetector:
         corner_VN12, side_VN12 = seen_VN4[..., None, :2], (seen_VN4[..., 2:] - seen_VN4[..., :2])[..., None, :]
         return list((corner_VN12 + point_VN52 * side_VN12).mean(dim=0).cpu().numpy())
 
+    @torch.inference_mode()
+    def features(self, crops: Sequence[NDArray[np.uint8]], scale: float) -> NDArray[np.float32]:
+        """What its last network, which was trained on photographs of faces, makes of each face, (N, 256).
+
+        crops: squares of `scale` times the longer side of the face's box, around its centre, HWC uint8 RGB.
+        """
+        whole = round(LAST * scale)
+        edge = (whole - LAST) // 2
+        inner = [_shrink(crop, (whole, whole))[edge : edge + LAST, edge : edge + LAST] for crop in crops]
+        return np.asarray(self.onet.features(self._to_input(np.stack(inner))).cpu().numpy())
+
     def _views(
         self, frames: Sequence[NDArray[np.uint8]], boxes: Sequence[Detection]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

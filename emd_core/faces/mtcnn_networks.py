@@ -71,13 +71,18 @@ class ONet(nn.Module):
     def forward(self, picture_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As RNet, and x, y of the points in sides of the square from its corner, N52: left eye, right eye, nose,
         left and right corner of the mouth, as seen in the picture."""
+        feat_NC = self.prelu5(self.features(picture_N3HW))
+        point_N52 = self.dense6_3(feat_NC).unflatten(1, (2, 5)).mT
+        return self.dense6_2(feat_NC), self.dense6_1(feat_NC).softmax(dim=1)[:, 1], point_N52
+
+    def features(self, picture_N3HW: Tensor) -> Tensor:
+        """What all answers are made from, N 256."""
         map_NChw = pool(self.prelu1(self.conv1(picture_N3HW)), 3)
         map_NChw = pool(self.prelu2(self.conv2(map_NChw)), 3)
         map_NChw = pool(self.prelu3(self.conv3(map_NChw)), 2)
         map_NChw = self.prelu4(self.conv4(map_NChw))
-        feat_NC = self.prelu5(self.dense5(by_columns(map_NChw)))
-        point_N52 = self.dense6_3(feat_NC).unflatten(1, (2, 5)).mT
-        return self.dense6_2(feat_NC), self.dense6_1(feat_NC).softmax(dim=1)[:, 1], point_N52
+        features_NC: Tensor = self.dense5(by_columns(map_NChw))
+        return features_NC
 
 
 class MtcnnNetworks(nn.Module):

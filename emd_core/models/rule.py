@@ -23,9 +23,12 @@ class Profile(Config):
 
     side: float = Field(description="Side of the square cut, px, that 99 % of the training crops exceed.")
     sharpness: float = Field(description="Variance of the Laplacian that 99 % of the training crops exceed.")
-    mean: list[float] = Field(description="Of the description of a crop, detection/profile.py.")
-    whitening: list[list[float]] = Field(description="Makes these descriptions uncorrelated, of variance 1.")
-    limit: float = Field(description="Distance of a track from the mean beyond which it is unlike the training data.")
+    scale: float = Field(ge=1, description="Side of the square cut, in longer sides of the face box.")
+    mean: list[float] = Field(description="Of the training crops' features by the face detector's last network, C.")
+    axes: list[list[float]] = Field(description="Their principal axes, C x D, scaled to a variance of 1 along each.")
+    limits: dict[int, float] = Field(
+        description="Distance from the mean beyond which a face is unlike the training data, by the number of looks."
+    )
 
 
 class VerdictRule(Config):

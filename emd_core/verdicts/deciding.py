@@ -26,7 +26,7 @@ class Figures(NamedTuple):
     times: NDArray[np.float64]  # of each look, seconds
     side: float  # median, px
     sharpness: float  # median
-    distance: float | None  # from the training crops; None where the model has no profile
+    far: float  # from the training crops, as a multiple of the limit
 
 
 class Decision(NamedTuple):
@@ -69,10 +69,10 @@ def obstacles(track: Figures, rule: VerdictRule, *, picture: bool) -> Sequence[s
             f"It is too blurred: sharpness {track.sharpness:.0f}, where the model learned from "
             f"{profile.sharpness:.0f} on."
         )
-    if track.distance is not None and track.distance > profile.limit:
+    if track.far > 1:
         said.append(
-            "It looks unlike all that the model was trained on (detail and colours lie "
-            f"{track.distance / profile.limit:.1f} times as far off as the limit allows)."
+            "It looks unlike the faces that the model was trained on: its features lie "
+            f"{track.far:.1f} times as far off as the limit allows."
         )
     return said
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from emd_core.detection.profile import distance_from
+from emd_core.detection.profile import distance_over_limit
 from emd_core.detection.tracks import limits_for, log_odds
 from emd_core.faces.boxes import face_tracks, most_face
 from emd_core.faces.mtcnn import MtcnnDetector
@@ -150,14 +150,14 @@ class Judge:
     def _track(self, number: int, shown: list[tuple[Frame, Face]], *, picture: bool) -> tuple[Track, list[Look]]:
         temperature = self.rule.temperature if self.rule else 1.0
         odds = log_odds(np.array([face.score for _, face in shown]), temperature)
-        descriptions = np.stack([face.description for _, face in shown])
+        features = np.stack([face.features for _, face in shown])
         side = float(np.median([face.square.side for _, face in shown]))
         figures = Figures(
             log_odds=odds,
             times=np.array([frame.time_s for frame, _ in shown]),
             side=side,
             sharpness=float(np.median([face.sharpness for _, face in shown])),
-            distance=distance_from(self.rule.profile, descriptions) if self.rule else None,
+            far=distance_over_limit(self.rule.profile, features) if self.rule else 0.0,
         )
         decision = decide(figures, self.rule, picture=picture)
         looks = [

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from emd_core.detection.inference import predict_with_expression
-from emd_core.detection.profile import describe
 from emd_core.faces.boxes import Detection, Square, crop_square, resize
 from emd_core.faces.crop_figures import sharpness
 from emd_core.faces.mtcnn import MtcnnDetector
@@ -65,7 +64,7 @@ class Face(NamedTuple):
     mask: NDArray[np.uint8]  # MASK_SIDE x MASK_SIDE, 255 = surely manipulated
     picture: bytes  # JPEG, THUMBNAIL x THUMBNAIL
     sharpness: float
-    description: NDArray[np.float64]
+    features: NDArray[np.floating]  # of the face detector's last network
     landmarks: NDArray[np.float64]  # (5, 2), px of the mask
 
 
@@ -94,7 +93,7 @@ def look(
         squares = [crop_square(box, batch[0][2].width, batch[0][2].height, cfg.scale) for box in boxes]
         room = max((square.side for square in squares), default=0)
         patches = [reader.part(batch[i][2], *square, room) for i, square in zip(owners, squares, strict=True)]
-        seen = judged(patches, network)
+        seen = judged(patches, network, faces, cfg.scale)
         of_frame: list[list[Face]] = [[] for _ in batch]
         for i, box, square, points_52, face in zip(owners, boxes, squares, points, seen, strict=True):
             landmarks = (points_52 * [across, down] - [square.x, square.y]) * (MASK_SIDE / square.side)
@@ -106,12 +105,13 @@ def look(
 NOWHERE = (Detection(0, 0, 0, 0, 0), Square(0, 0, 1))
 
 
-def judged(patches: list[Image], network: Network) -> Iterator[Face]:
+def judged(patches: list[Image], network: Network, faces: MtcnnDetector, scale: float) -> Iterator[Face]:
     """What the network says of each square patch; where it lies is not known here."""
     for some in in_batches(patches, CROPS):
         crops = [resize(patch, network.detector.size) for patch in some]
         image_B3HW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
         score, mask, expression = predict_with_expression(network.detector, image_B3HW, network.precision)
+        features = faces.features(crops, scale)
         for i, (patch, crop) in enumerate(zip(some, crops, strict=True)):
             small = cv2.resize(mask[i], (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
             yield Face(
@@ -121,7 +121,7 @@ def judged(patches: list[Image], network: Network) -> Iterator[Face]:
                 mask=np.rint(small * 255).astype(np.uint8),
                 picture=thumbnail(patch),
                 sharpness=sharpness(crop),
-                description=describe(crop),
+                features=features[i],
                 landmarks=np.zeros((5, 2)),
             )
 

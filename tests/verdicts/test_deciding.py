@@ -11,14 +11,14 @@ from emd_core.verdicts.deciding import Figures, decide, overall, sentence
 from emd_core.verdicts.verdict import Answer, Stretch, Track
 
 MANIPULATED, NOTHING, UNKNOWN = Answer.MANIPULATED, Answer.NOTHING, Answer.UNKNOWN
-PROFILE = Profile(side=50, sharpness=10, mean=[0.0, 0.0], whitening=[[1.0, 0.0], [0.0, 1.0]], limit=3.0)
+PROFILE = Profile(side=50, sharpness=10, scale=1.3, mean=[0.0], axes=[[1.0]], limits={1: 3.0})
 LIMITS = [Limit(asked=0.05, rate=0.05, log_odds=1.0), Limit(asked=0.01, rate=0.02, log_odds=2.0)]
 RULE = VerdictRule(temperature=1, originals=49, window=4, limits={1: LIMITS, 4: LIMITS}, profile=PROFILE)
 
 
-def figures(*log_odds: float, side: float = 100, sharpness: float = 50, distance: float = 1.0) -> Figures:
+def figures(*log_odds: float, side: float = 100, sharpness: float = 50, far: float = 0.5) -> Figures:
     """A face that was looked at once a second."""
-    return Figures(np.array(log_odds), np.arange(len(log_odds), dtype=float), side, sharpness, distance)
+    return Figures(np.array(log_odds), np.arange(len(log_odds), dtype=float), side, sharpness, far)
 
 
 def track(number: int, answer: Answer, score: float | None = 0.5, reasons: tuple[str, ...] = ()) -> Track:
@@ -101,7 +101,7 @@ def test_a_short_manipulation_in_a_long_video_is_not_averaged_away() -> None:
         (figures(3, 3), UNKNOWN, "in 2 of the frames looked at, fewer than 3"),
         (figures(3, 3, 3, 3, side=49), UNKNOWN, "too small: 49 px"),
         (figures(3, 3, 3, 3, sharpness=9), UNKNOWN, "too blurred"),
-        (figures(3, 3, 3, 3, distance=6), UNKNOWN, "2.0 times as far off as the limit allows"),
+        (figures(3, 3, 3, 3, far=2.04), UNKNOWN, "lie 2.0 times as far off as the limit"),
     ],
 )
 def test_a_face_is_judged_or_it_is_said_why_not(seen: Figures, answer: Answer, says: str) -> None:
