@@ -47,6 +47,7 @@ class Judgement(NamedTuple):
 
     verdict: Verdict
     looks: list[list[Look]]  # per track, in the order of verdict.tracks; each in order of time, as track.seen
+    picture: bytes | None = None  # of a picture: all of it upright, JPEG, its longer side at most 1280 px
 
 
 class Judge:

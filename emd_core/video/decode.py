@@ -28,8 +28,8 @@ def check_opens(path: Path) -> None:
     """Read a file's header. Raises BrokenVideo: the file is gone, empty, no video, or of an unknown codec."""
     _require_content(path)
     try:
-        with _open(path) as container:
-            _video_stream(container)
+        with open_video(path) as container:
+            video_stream(container)
     except av.FFmpegError as error:
         raise BrokenVideo(f"no readable video ({error.strerror})") from None
 
@@ -62,8 +62,8 @@ def measure(path: Path) -> Clip:
     """
     _require_content(path)
     try:
-        with _open(path) as container:
-            stream = _video_stream(container)
+        with open_video(path) as container:
+            stream = video_stream(container)
             n, first, end = 0, None, 0
             for packet in container.demux(stream):
                 if packet.is_corrupt:
@@ -122,15 +122,15 @@ def _decode(path: Path, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
     The file is read twice, as what a stretch needs is known from its packets' times; none of them is kept.
     """
     done = 0
-    with _open(path) as container:
-        stream = _video_stream(container)
+    with open_video(path) as container:
+        stream = video_stream(container)
         packets = [_about(packet, stream.codec_context) for packet in container.demux(stream) if packet.size]
         times = frame_times([p.pts for p in packets if p.shown], stream.codec_context)
         h264 = stream.codec_context.name == "h264"  # of the others nobody knows where a stretch begins
     if h264 and wanted[-1] < len(times) == len(packets) and packets[0].refresh:
         picked = [times[i] for i in wanted]
-        with _open(path) as container:
-            stream = _video_stream(container)
+        with open_video(path) as container:
+            stream = video_stream(container)
             stream.thread_count = 1
             demuxed = (packet for packet in container.demux(stream) if packet.size)
             for frame in _decode_stretches(stream.codec_context, demuxed, packets, set(picked)):
@@ -227,8 +227,8 @@ def _decode_all(path: Path, wanted: Sequence[int], times: Sequence[int]) -> Iter
     """
     index_at: dict[int | None, int] = {time: i for i, time in enumerate(times)}
     done, index, damaged = 0, -1, False
-    with _open(path) as container:
-        stream = _video_stream(container)
+    with open_video(path) as container:
+        stream = video_stream(container)
         stream.thread_count = 1
         for frame in container.decode(stream):
             index = index_at.get(frame.pts, index + 1)
@@ -284,7 +284,8 @@ def _is_shown(packet: av.Packet) -> bool:
     return packet.size > 0 and not packet.is_discard
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def open_video(path: Path) -> av.container.InputContainer:
+    """A file that is no list of others. Raises BrokenVideo where it is one, av.FFmpegError where it is no video."""
     # An absolute path, as a name with a colon may pass for an address. Titles and the like may be in any encoding.
     container = av.open(str(path.absolute()), metadata_errors="replace")
     if LISTS & set(container.format.name.split(",")):
@@ -293,8 +294,8 @@ def _open(path: Path) -> av.container.InputContainer:
     return container
 
 
-def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The largest one, and no cover picture."""
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The largest one, and no cover picture. Raises BrokenVideo: there is none, or its codec is unknown."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise BrokenVideo("the file has no video stream")
