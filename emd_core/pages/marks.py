@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from emd_core.verdicts.judge import Look
+from emd_core.verdicts.judge import Look, within
 from emd_core.verdicts.verdict import Answer, Track
 
 Picture = NDArray[np.uint8]  # HWC RGB
@@ -38,7 +38,7 @@ class Mark(NamedTuple):
 
 def mark(track: Track, look: Look, box: tuple[float, float, float], time_s: float) -> Mark:
     """What is drawn of a track at a time, in the square `box` (x, y, side) of the picture."""
-    now = any(stretch.start_s <= time_s <= stretch.end_s for stretch in track.stretches)
+    now = within(time_s, track.stretches)
     said = f"face {track.number}: {f'{track.answer} ' if now else ''}{look.seen.score:.2f}"
     return Mark(*box, look.mask, track.answer, now, said)
 

@@ -118,9 +118,7 @@ class Film:
             for track, looks in zip(judgement.verdict.tracks, judgement.looks, strict=True)
         ]
         self._tick, self._early = given.time_base, round(origin / given.time_base)
-        self._start = round(Fraction(clip.start_s) / given.time_base)
-        self._usual = round(clip.seconds / clip.frames / given.time_base)  # from frame to frame
-        self._last = -1
+        self._clip, self._number, self._last = clip, 0, -1
         self._out = made.add_stream("libx264", rate=given.average_rate or 25, options=OPTIONS)
         self._out.width, self._out.height = self._width, self._height + below
         self._out.pix_fmt = "yuv420p"
@@ -135,8 +133,10 @@ class Film:
             return self._out.encode(None)
         if (frame.width, frame.height) != self._size:
             return []
-        time = self._last + self._early + self._usual if frame.pts is None else frame.pts
-        image = self._drawn(self._upright(frame), float((time - self._start) * self._tick))
+        time_s = self._clip.time_s(self._number, frame.pts)  # as in the verdict
+        time = frame.pts if frame.pts is not None else self._clip.start + round(time_s / self._tick)
+        self._number += 1
+        image = self._drawn(self._upright(frame), time_s)
         drawn = self._to_yuv.reformat(
             av.VideoFrame.from_ndarray(image, "rgb24"),
             format="yuv420p",

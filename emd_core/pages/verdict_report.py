@@ -14,8 +14,8 @@ from emd_core.pages.marks import COLOURS, Picture, draw_mark, draw_mask, mark
 from emd_core.pages.render import render
 from emd_core.storage.atomic import atomic_file
 from emd_core.storage.pictures import decode
-from emd_core.verdicts.judge import Judgement, Look
-from emd_core.verdicts.verdict import Answer, Limits, Media, Model, Stretch, Track
+from emd_core.verdicts.judge import Judgement, Look, within
+from emd_core.verdicts.verdict import Answer, Limits, Media, Model, Track
 from emd_core.video.decode import pick_frames
 
 FRAMES = 8  # of each face that are shown, evenly chosen, beside the one with the highest score
@@ -109,10 +109,6 @@ def whole(judgement: Judgement) -> Picture:
         box = (look.seen.x * scale, look.seen.y * scale, look.seen.side * scale)
         draw_mark(image, mark(track, look, box, look.seen.time_s))
     return image
-
-
-def within(time_s: float, stretches: Sequence[Stretch]) -> bool:
-    return any(stretch.start_s <= time_s <= stretch.end_s for stretch in stretches)
 
 
 def distinct(limits: Sequence[Limits]) -> list[Limits]:
