@@ -15,8 +15,10 @@ ROWS = 2_000  # on the page; a browser takes seconds for many more
 
 def write_index(folder: Path, table: pd.DataFrame) -> None:
     """Write the page beside the table's files; `table` as verdicts.table makes it."""
-    order = {str(answer): place for place, answer in enumerate(ORDER)}
-    ranked = table.assign(place=table["answer"].map(order) + 0.5 * (table["status"] == "unreadable"))
+    kinds = list(zip(table["answer"], table["status"], strict=True))
+    ranked = table.assign(
+        place=[ORDER.index(Answer(answer)) + (status == "unreadable") / 2 for answer, status in kinds]
+    )
     ranked = ranked.sort_values(["place", "score", "path"], ascending=[True, False, True], kind="stable")
     shown = ranked.head(ROWS).astype(object).where(ranked.head(ROWS).notna(), None)
     reports = [f"./{quote(f'{name}/report.html')}" for name in shown["folder"]]
@@ -28,7 +30,7 @@ def write_index(folder: Path, table: pd.DataFrame) -> None:
         counts=counts,
         unreadable=len(table) - len(judged),
         total=len(table),
-        models=sorted(set(table["model"] + " (" + table["model_digest"] + ")")),
+        models=sorted({f"{name} ({code})" for name, code in zip(table["model"], table["model_digest"], strict=True)}),
     )
     with atomic_file(folder / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
