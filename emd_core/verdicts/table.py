@@ -66,14 +66,19 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pa.Table.from_pylist([dict(one) for one in rows], schema=COLUMNS).to_pandas()
 
 
-def write_table(folder: Path, verdicts: pd.DataFrame) -> None:
-    """Write verdicts.parquet, and verdicts.csv for spreadsheets: there a text that could be a formula begins with '."""
+def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Write verdicts.parquet, and verdicts.csv for spreadsheets: there a text that could be a formula begins with '.
+
+    Returns: the table.
+    """
+    verdicts = table(rows)
     with atomic_file(folder / "verdicts.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(verdicts, schema=COLUMNS, preserve_index=False), temporary)
     texts = [field.name for field in COLUMNS if pa.types.is_string(field.type)]
     safe = {name: verdicts[name].map(lambda text: f"'{text}" if text.startswith(FORMULA) else text) for name in texts}
     with atomic_file(folder / "verdicts.csv") as temporary:
         verdicts.assign(**safe).to_csv(temporary, index=False, encoding="utf-8")
+    return verdicts
 
 
 def _is_video(verdict: Verdict) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from emd_core.verdicts.table import COLUMNS, row, table, write_table
+from emd_core.verdicts.table import COLUMNS, row, write_tables
 from emd_core.verdicts.verdict import Answer, Media, Seen, Verdict
 from tests.fakes import judgements
 
@@ -38,7 +38,7 @@ def test_a_row_says_where_and_when() -> None:
 
 @pytest.mark.parametrize("rows", [[], [row(unreadable(), "x")], [row(unreadable(), "x"), row(verdict(), "y")]])
 def test_the_columns_are_the_same_whatever_was_judged(tmp_path: Path, rows: list[dict[str, object]]) -> None:
-    write_table(tmp_path, table(rows))
+    write_tables(tmp_path, rows)
     stored = pq.read_table(tmp_path / "verdicts.parquet")
     assert stored.schema.equals(COLUMNS) and stored.to_pylist() == rows
     with (tmp_path / "verdicts.csv").open(newline="", encoding="utf-8") as file:
@@ -47,7 +47,7 @@ def test_the_columns_are_the_same_whatever_was_judged(tmp_path: Path, rows: list
 
 @pytest.mark.parametrize("name", ["=1+2.mp4", "+1.mp4", "-1.mp4", "@a.mp4", "\t=1.mp4", '=a,"b"\n.mp4'])
 def test_no_file_name_is_a_formula(tmp_path: Path, name: str) -> None:
-    write_table(tmp_path, table([row(verdict(name), f"{name}.d"), row(verdict(), "plain")]))
+    write_tables(tmp_path, [row(verdict(name), f"{name}.d"), row(verdict(), "plain")])
     with (tmp_path / "verdicts.csv").open(newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
     assert (first["path"], first["folder"]) == (f"'{name}", f"'{name}.d")

@@ -25,7 +25,7 @@ def write_index(folder: Path, table: pd.DataFrame) -> None:
     judged = table[table["status"] == "judged"]
     counts = {str(answer): int((judged["answer"] == answer).sum()) for answer in ORDER}
     page = render(
-        "verdict_index",
+        "verdicts",
         rows=list(zip(shown.to_dict("records"), reports, strict=True)),
         counts=counts,
         unreadable=len(table) - len(judged),

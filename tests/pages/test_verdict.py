@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emd_core.pages.verdict_report import DOTS, FRAMES, chart, frames, write_report
+from emd_core.pages.verdict import DOTS, FRAMES, chart, frames, write_report
 from emd_core.storage.pictures import decode
 from emd_core.verdicts.judge import Judgement
 from emd_core.verdicts.verdict import Answer, Limits, Media, Seen, Track

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from emd_core.pages.verdict_index import ROWS, write_index
+from emd_core.pages.verdicts import ROWS, write_index
 from emd_core.verdicts.table import row, table
 from emd_core.verdicts.verdict import Answer, Media, Seen
 from tests.fakes import judgements
