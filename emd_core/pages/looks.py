@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emd_core.verdicts.judge import Look
 from emd_core.verdicts.verdict import Media, Seen, Track
@@ -41,11 +42,14 @@ class Course:
     def at(self, time_s: float) -> Place | None:
         nearest = int(np.abs(self._times - time_s).argmin())
         if abs(self._times[nearest] - time_s) <= self._instant:  # on a look; one between two gaps has its frame alone
-            return Place(*self._boxes[nearest], self._looks[nearest])
+            return self._place(self._boxes[nearest], nearest)
         before = int(np.searchsorted(self._times, time_s)) - 1
         if before not in self._goes_on:
             return None
         first, second = self._times[before], self._times[before + 1]
         part = (time_s - first) / (second - first)
-        box = (1 - part) * self._boxes[before] + part * self._boxes[before + 1]
-        return Place(*box, self._looks[nearest])
+        return self._place((1 - part) * self._boxes[before] + part * self._boxes[before + 1], nearest)
+
+    def _place(self, box: NDArray[np.float64], look: int) -> Place:
+        x, y, side = map(float, box)
+        return Place(x, y, side, self._looks[look])

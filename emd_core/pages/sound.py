@@ -16,7 +16,7 @@ class Sound:
 
     def __init__(self, given: av.AudioStream, made: av.container.OutputContainer, origin: Fraction) -> None:
         codec = given.codec_context
-        self._given, self._origin, self._samples = given, origin, 0
+        self._given, self._origin = given, origin
         self._resampler: av.AudioResampler | None = None
         self._out: av.AudioStream
         if codec.codec.canonical_name in PLAYED:
@@ -32,18 +32,18 @@ class Sound:
         if self._resampler is not None:
             yield from self._encoded(packet, self._resampler)
         elif packet.size and packet.dts is not None and packet.pts is not None and not packet.is_corrupt:
-            early = round(self._origin / self._given.time_base)
+            early = round(self._origin / packet.time_base)
             packet.pts, packet.dts = packet.pts - early, packet.dts - early
             packet.stream = self._out
             yield packet
 
     def _encoded(self, packet: av.Packet, resampler: av.AudioResampler) -> Iterator[av.Packet]:
         try:
-            frames = packet.decode()
+            frames = self._given.decode(packet)
         except av.FFmpegError:
             frames = []
         for frame in frames:
-            if frame.pts is not None:
+            if frame.pts is not None and frame.time_base:
                 frame.pts -= round(self._origin / frame.time_base)
             for part in resampler.resample(frame):
                 yield from self._out.encode(part)
