@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import mlflow
@@ -49,11 +50,10 @@ def test_a_whole_frame_is_judged_where_only_the_models_requirements_are(tmp_path
     cv2.imwrite(str(picture), frame[..., ::-1])
 
     requirements = mlflow.pyfunc.get_model_dependencies(MODEL)  # the file that MLflow wrote
-    python, elsewhere = tmp_path / "venv/bin/python", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    run(["uv", "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], elsewhere)
-    run(["uv", "pip", "install", "--quiet", "--python", str(python), "-r", requirements], elsewhere)
-    answer = run([str(python), "-P", "-c", ASK, str(picture)], elsewhere, MLFLOW_TRACKING_URI=store)
+    with TemporaryDirectory() as elsewhere:  # gigabytes, which pytest would keep
+        run(["uv", "venv", "--quiet", "--python", sys.executable, "venv"], elsewhere)
+        run(["uv", "pip", "install", "--quiet", "--python", "venv", "-r", requirements], elsewhere)
+        answer = run(["venv/bin/python", "-P", "-c", ASK, str(picture)], elsewhere, MLFLOW_TRACKING_URI=store)
 
     (there,), code, has_facenet = json.loads(answer.splitlines()[-1])
     assert not Path(code).is_relative_to(Path(emd_core.__file__).parents[1]) and not has_facenet
@@ -64,7 +64,7 @@ def test_a_whole_frame_is_judged_where_only_the_models_requirements_are(tmp_path
     assert 100 < there["side"] < 190 and there["mask"]
 
 
-def run(command: list[str], folder: Path, **more: str) -> str:
+def run(command: list[str], folder: str, **more: str) -> str:
     """What a command says, run in a folder and without a way back to this repository."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(command, cwd=folder, env=kept | more, capture_output=True, text=True)
