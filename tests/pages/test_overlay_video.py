@@ -20,8 +20,9 @@ SOUND_HZ = 44100
 
 
 def frames(n: int = N, height: int = HEIGHT, width: int = WIDTH) -> list[Image]:
-    """A grey ramp from left to right that grows lighter, so that turned and swapped frames are told."""
-    ramp = np.broadcast_to(np.linspace(40, 180, width)[None, :, None], (height, width, 3))
+    """Colours from left to right that grow lighter, so that turned and swapped frames are told."""
+    across = np.linspace(40, 180, width)
+    ramp = np.broadcast_to(np.stack([across, 0 * across + 40, 200 - across], axis=-1), (height, width, 3))
     return [(ramp + i).astype(np.uint8) for i in range(n)]
 
 
@@ -38,7 +39,8 @@ def judged(width: int = WIDTH, height: int = HEIGHT, n: int = N, seconds: float 
 
 def write_with_sound(path: Path, codec: str, rate: int = SOUND_HZ, delay_s: float = 0) -> Path:
     """A video with a tone that begins `delay_s` late."""
-    with av.open(str(path), "w") as container:
+    options = {"output_ts_offset": "5"} if path.suffix == ".ts" else {}  # recordings of broadcasts begin anywhere
+    with av.open(str(path), "w", options=options) as container:
         video = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         audio = container.add_stream(codec, rate=rate, layout="mono")
@@ -84,7 +86,7 @@ def test_the_faces_are_marked_where_and_when_they_were_seen(tmp_path: Path, colo
         seen = i <= 4 or 12 <= i <= 14
         near = np.zeros_like(change, bool)
         near[200 - 40 : 200 + SIDE + 10, 100 + 4 * i - 10 : 100 + 4 * i + SIDE + 40] = seen
-        assert np.percentile(change[~near], 99.9) < 12  # what was not judged stays as it is
+        assert np.median(change[~near]) < 5 and np.percentile(change[~near], 99.9) < 20  # the rest stays as it is
         x = 100 + 4 * i
         edge = change[200 + SIDE // 2 - 5 : 200 + SIDE // 2 + 5, x : x + 1]
         assert (edge.min() > 40) == seen, f"frame {i}"  # at the left edge of the box, interpolated between looks
@@ -104,7 +106,7 @@ def test_it_is_what_browsers_play_and_as_long_as_the_source(tmp_path: Path) -> N
         assert stream.width % 2 == stream.height % 2 == 0
     data = (tmp_path / "overlay.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
-    assert measure(tmp_path / "overlay.mp4").seconds == pytest.approx(measure(source).seconds, abs=1 / RATE)
+    assert measure(tmp_path / "overlay.mp4").seconds == pytest.approx(measure(source).seconds, abs=0.2 / RATE)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ def test_frames_keep_their_times(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "overlay.mp4")) as container:
         found = [frame.time for frame in container.decode(video=0)]
     assert found == pytest.approx([time / 1000 for time in times], abs=1e-3)
+    lasts = [measure(tmp_path / name).seconds for name in ("clip.mkv", "overlay.mp4")]
+    assert lasts[0] == pytest.approx(lasts[1], abs=0.01)
 
 
 def test_a_turned_video_is_upright_and_a_large_one_is_reduced(tmp_path: Path) -> None:
@@ -167,9 +171,9 @@ def test_a_turned_video_is_upright_and_a_large_one_is_reduced(tmp_path: Path) ->
     write_overlay(tmp_path / "overlay.mp4", turned, judged(1080, 1920, n=4, seconds=0.16))
     (first,) = read_frames(tmp_path / "overlay.mp4", [0])
     assert first.shape[1] == LARGEST * 1080 // 1920 and LARGEST < first.shape[0] < 1.2 * LARGEST
-    column = first[: LARGEST - 10, 20].astype(int).mean(axis=1)
-    expected = given_first[:, 30].astype(int).mean(axis=1)
-    assert np.sign(column[-1] - column[0]) == np.sign(expected[-1] - expected[0]) and abs(column[-1] - column[0]) > 100
+    column, expected = first[: LARGEST - 10, 20, 0].astype(int), given_first[:, 30, 0].astype(int)  # red
+    assert abs(column[-1] - column[0]) > 100
+    assert np.sign(column[-1] - column[0]) == np.sign(expected[-1] - expected[0])
 
 
 def test_what_breaks_in_the_middle_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
