@@ -144,7 +144,7 @@ class Film:
             dst_color_range=ColorRange.MPEG,
         )
         self._last = max(time - self._early, self._last + 1)  # a time must be later than the one before
-        drawn.pts, drawn.time_base, drawn.duration = self._last, self._tick, frame.duration
+        drawn.pts, drawn.time_base = self._last, self._tick
         return self._out.encode(drawn)
 
     def _drawn(self, frame: av.VideoFrame, time_s: float) -> Picture:
