@@ -138,7 +138,7 @@ class Film:
         self._number += 1
         image = self._drawn(self._upright(frame), time_s)
         drawn = self._to_yuv.reformat(
-            av.VideoFrame.from_ndarray(image, "rgb24"),
+            av.VideoFrame.from_numpy_buffer(image, "rgb24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
@@ -148,7 +148,8 @@ class Film:
         return self._out.encode(drawn)
 
     def _drawn(self, frame: av.VideoFrame, time_s: float) -> Picture:
-        small = self._to_rgb.reformat(frame, self._width, self._height, "rgb24", interpolation=Interpolation.BICUBIC)
+        how = Interpolation.AREA if self._scale < 1 else Interpolation.BICUBIC
+        small = self._to_rgb.reformat(frame, self._width, self._height, "rgb24", interpolation=how)
         image = np.asarray(small.to_ndarray(), np.uint8)
         for track, course in self._courses:
             if place := course.at(time_s):
