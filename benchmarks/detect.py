@@ -48,7 +48,7 @@ from emd_core.verdicts.looking import Looking
 from emd_core.verdicts.verdict import Model
 from emd_core.video.decode import count_frames
 
-MODEL = Model(name="", reference="", digest="", network="", decision="", trained_on="", originals=None, limits=[])
+MODEL = Model(name="", reference="", digest="", network="", decision="", data="", originals=None, limits=[])
 RATES = {299: (6, 12, 18)}  # atrous rates by size of the network
 
 

@@ -53,13 +53,13 @@ def find_model(reference: str, into: Path) -> Found:
 
     found = find(reference)
     fetched = mlflow.artifacts.download_artifacts(f"models:/{found.name}/{found.version}", dst_path=str(into))
-    known = {"decision": found.tags.get("decision", ""), "trained_on": found.tags.get("data.digest", "")}
+    known = {"decision": found.tags.get("decision", ""), "data": found.tags.get("data.digest", "")}
     name = f"{found.name} version {found.version}"
     about = {**UNKNOWN, **known, "name": name, "reference": reference, "digest": found.tags.get(DIGEST, "")}
     return found_in(Path(fetched), Model.model_validate(about))
 
 
-UNKNOWN: dict[str, Any] = {"network": "", "decision": "", "trained_on": "", "originals": None, "limits": []}
+UNKNOWN: dict[str, Any] = {"network": "", "decision": "", "data": "", "originals": None, "limits": []}
 
 
 def is_folder(reference: str) -> bool:

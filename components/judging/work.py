@@ -5,11 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from emd_core.pages.overlay_video import write_overlay
-from emd_core.pages.verdict import write_report
-
 from components.judging.model import Found
 from emd_core.expendable import Expendable
+from emd_core.pages.overlay_video import write_overlay
+from emd_core.pages.verdict import write_report
 from emd_core.storage.atomic import atomic_dir
 from emd_core.verdicts.judge import Judge, Judgement, unreadable
 from emd_core.verdicts.looking import Looking
@@ -57,7 +56,7 @@ def judge_file(judge: Judge, overlays: Overlays, job: Job, progress: Callable[[f
             except BrokenVideo:  # behind the last frame that was looked at; the verdict stands without it
                 (work / OVERLAY).unlink(missing_ok=True)
         write_report(work / REPORT, judgement, overlay)
-        (work / VERDICT).write_text(verdict.model_dump_json(indent=1) + "\n")
+        (work / VERDICT).write_text(verdict.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return verdict
 
 
@@ -66,4 +65,4 @@ def keep_dead(job: Job, model: Model, about: Software, reason: str) -> None:
     judgement = Judgement(unreadable(job.path, job.name, model, about, reason), [])
     with atomic_dir(job.out) as work:
         write_report(work / REPORT, judgement, None)
-        (work / VERDICT).write_text(judgement.verdict.model_dump_json(indent=1) + "\n")
+        (work / VERDICT).write_text(judgement.verdict.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -30,6 +31,7 @@ from emd_core.video.decode import BrokenVideo, Clip, decode, measure, pick_frame
 PICTURES = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
 BLOCK = 1 << 20  # bytes read at once
 MASK_ON = 128  # of 255
+PREVIEW = 1280  # px, longer side of the whole of a picture, for the report
 
 
 class Look(NamedTuple):
@@ -76,14 +78,15 @@ class Judge:
         self.network = Network(load_detector(checkpoint).to(device), precision)
         self.rule, self.looking, self.software = load_rule(checkpoint), looking, software
         self.faces = MtcnnDetector(looking.threshold, str(device), weights=faces)
-        network = network_name(self.network.detector.config)
+        self.model = model.model_copy(update={"network": network_name(self.network.detector.config)})
+
+    def _about_model(self, kind: Literal["picture", "video"]) -> Model:
+        """The model with the limits that hold for a file of this kind."""
         if self.rule is None:
-            self.model = model.model_copy(update={"network": network})
-        else:
-            of_tracks = limits_for(self.rule, self.rule.window)
-            limits = [Limits(asked=x.asked, rate=x.rate, score=float(expit(x.log_odds))) for x in of_tracks]
-            known = {"network": network, "originals": self.rule.originals, "limits": limits}
-            self.model = model.model_copy(update=known)
+            return self.model
+        given = limits_for(self.rule, 1 if kind == "picture" else self.rule.window)
+        limits = [Limits(asked=x.asked, rate=x.rate, score=float(expit(x.log_odds))) for x in given]
+        return self.model.model_copy(update={"originals": self.rule.originals, "limits": limits})
 
     def __call__(self, path: Path, name: str = "", progress: Callable[[float], None] = lambda share: None) -> Judgement:
         """The verdict on a video or a picture (PNG, JPEG); one that cannot be read has status "unreadable".
@@ -99,9 +102,10 @@ class Judge:
             return Judgement(unreadable(path, name, self.model, self.software, reason), [])
         tracks, looks, sums = self._tracks(frames, media.kind)
         answer, reasons, score = overall(tracks, sums)
-        about = about_file(path, name) | {"model": self.model, "software": self.software, "judged_at": now()}
+        about = about_file(path, name) | {"model": self._about_model(media.kind), "software": self.software}
         about |= {"answer": answer, "sentence": sentence(answer, tracks, reasons), "reasons": reasons, "score": score}
-        return Judgement(Verdict(**about, status="judged", media=media, tracks=tracks), looks)
+        verdict = Verdict(**about, status="judged", media=media, tracks=tracks, judged_at=now())
+        return Judgement(verdict, looks, preview(path) if media.kind == "picture" else None)
 
     def _look(self, path: Path, progress: Callable[[float], None]) -> tuple[Media, list[Frame]]:
         with path.open("rb") as file:
@@ -192,6 +196,17 @@ class Judge:
             expressions=shares([one.expression for one in seen]),
             seen=seen,
         ), looks
+
+
+def preview(path: Path) -> bytes | None:
+    """A picture upright as JPEG, its longer side at most PREVIEW px."""
+    image = decode_picture(path.read_bytes())
+    if image is None:
+        return None
+    share = min(1.0, PREVIEW / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def within(time_s: float, stretches: list[Stretch]) -> bool:

@@ -82,9 +82,9 @@ class Model(Config):
     digest: str = Field(description="First 12 hex digits of the SHA-256 of its checkpoint.")
     network: str
     decision: str = Field(description="Why it is in use; empty where it was never promoted.")
-    trained_on: str = Field(description="Id of the data that it was judged on; empty where that is not known.")
+    data: str = Field(description="Id of the data set that it was judged on; empty where that is not known.")
     originals: int | None = Field(description="Originals of the validation data that the limits rest on.")
-    limits: list[Limits] = Field(description="For faces seen in several frames, from the loosest to the strictest.")
+    limits: list[Limits] = Field(description="For a face in a file of this kind, from the loosest to the strictest.")
 
 
 class Software(Config):

@@ -16,7 +16,7 @@ MODEL = Model(
     digest="0123456789ab",
     network="EMD",
     decision="all 16 checks passed",
-    trained_on="fedcba987654",
+    data="fedcba987654",
     originals=6,
     limits=[Limits(asked=0.05, rate=1 / 7, score=0.62), Limits(asked=0.01, rate=1 / 7, score=0.62)],
 )

@@ -24,7 +24,7 @@ SIZE = 64
 LIMIT = Limit(asked=0.05, rate=0.05, log_odds=1.0)
 LOOKING = Looking(frames=8, every_s=0.5, min_face=20, detect_side=320, threshold=0.9, scale=1.3, max_faces=5, batch=4)
 MODEL = Model(
-    name="tiny", reference="tiny", digest="0" * 12, network="", decision="", trained_on="", originals=None, limits=[]
+    name="tiny", reference="tiny", digest="0" * 12, network="", decision="", data="", originals=None, limits=[]
 )
 SOFTWARE = Software(emd="", commit="", torch="")
 GREEN = (40, 200, 40)
@@ -81,7 +81,7 @@ def video(path: Path, frames: list[tiny.Image]) -> Path:
 
 def test_of_two_people_the_manipulated_one_is_named(judge: Judge, tmp_path: Path) -> None:
     frames = [scene((80 + i // 4, False), (240, True)) for i in range(24)]
-    verdict, looks = judge(video(tmp_path / "a.mp4", frames))
+    verdict, looks, _ = judge(video(tmp_path / "a.mp4", frames))
     assert verdict.answer is Answer.MANIPULATED and len(verdict.tracks) == 2
     found = {track.answer: track for track in verdict.tracks}
     assert found[Answer.MANIPULATED].seen[0].x > 160 > found[Answer.NOTHING].seen[0].x
@@ -92,7 +92,7 @@ def test_of_two_people_the_manipulated_one_is_named(judge: Judge, tmp_path: Path
 
 def test_after_a_cut_there_is_another_face(judge: Judge, tmp_path: Path) -> None:
     frames = [scene((160, False))] * 24 + [scene((160, True), grey=30)] * 24
-    verdict, _ = judge(video(tmp_path / "a.mp4", frames))
+    verdict, *_ = judge(video(tmp_path / "a.mp4", frames))
     assert len(verdict.tracks) == 2
     assert sorted((t.start_s < 0.9, t.end_s < 1.0) for t in verdict.tracks) == [(False, False), (True, True)]
 
@@ -100,7 +100,7 @@ def test_after_a_cut_there_is_another_face(judge: Judge, tmp_path: Path) -> None
 def test_a_part_of_a_video_is_found_where_it_is(judge: Judge, tmp_path: Path) -> None:
     frames = [scene((160, 50 <= i < 90)) for i in range(125)]
     judge.looking = LOOKING.model_copy(update={"every_s": 0.2})
-    verdict, _ = judge(video(tmp_path / "a.mp4", frames))
+    verdict, *_ = judge(video(tmp_path / "a.mp4", frames))
     judge.looking = LOOKING
     (track,) = verdict.tracks
     (stretch,) = track.stretches
@@ -110,20 +110,20 @@ def test_a_part_of_a_video_is_found_where_it_is(judge: Judge, tmp_path: Path) ->
 
 def test_a_picture_is_one_look(judge: Judge, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(scene((160, True)), cv2.COLOR_RGB2BGR))
-    verdict, _ = judge(tmp_path / "a.png", "of/somebody.png")
+    verdict, *_ = judge(tmp_path / "a.png", "of/somebody.png")
     assert (verdict.file, verdict.path, verdict.answer) == ("somebody.png", "of/somebody.png", Answer.MANIPULATED)
     assert verdict.media is not None and verdict.media.kind == "picture"
 
 
 def test_a_file_without_a_face_cannot_be_judged(judge: Judge, tmp_path: Path) -> None:
-    verdict, _ = judge(video(tmp_path / "a.mp4", tiny.flat_frames(10)))
+    verdict, *_ = judge(video(tmp_path / "a.mp4", tiny.flat_frames(10)))
     assert (verdict.answer, verdict.reasons, verdict.tracks) == (Answer.UNKNOWN, ["No face was found."], [])
 
 
 def test_faces_unlike_the_training_data_are_told(judge: Judge, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (160, 320, 3))
     frames = [np.asarray(0.75 * scene((160, False)) + 0.25 * noise, np.uint8)] * 12
-    verdict, _ = judge(video(tmp_path / "a.mp4", frames))
+    verdict, *_ = judge(video(tmp_path / "a.mp4", frames))
     assert verdict.answer is Answer.UNKNOWN and "unlike the faces that the model was trained on" in verdict.sentence
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_read_is_a_verdict_with_its_reason(
     path = tmp_path / "bad.mp4"
     if content is not None:
         path.write_bytes(content)
-    verdict, looks = judge(path)
+    verdict, looks, _ = judge(path)
     assert (verdict.status, verdict.answer, looks) == ("unreadable", Answer.UNKNOWN, [])
     assert says in verdict.sentence and verdict.bytes == len(content or b"")
 
