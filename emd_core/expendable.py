@@ -10,6 +10,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,7 +52,9 @@ class Expendable(Generic[Item, Result]):
         return float(self._progress.value)
 
     def start(self) -> None:
-        """Start the process, and wait until it is ready. Raises what `make` raises."""
+        """Start the process, and wait until it is ready; another one where it died idle. Raises what `make` raises."""
+        if self._process is not None and not self._process.is_alive():
+            self._join()
         if self._process is None:
             self._pipe, theirs = self._context.Pipe()
             arguments = (theirs, self._progress, *self._given)
@@ -68,7 +71,8 @@ class Expendable(Generic[Item, Result]):
         """Raises Died, and what the work raises."""
         self.start()
         self._progress.value = 0.0
-        self._pipe.send(item)
+        with suppress(BrokenPipeError):  # it died just now; receiving says how
+            self._pipe.send(item)
         result: Result = self._receive()
         return result
 

@@ -34,7 +34,7 @@ def test_the_wheel_has_every_module_and_every_template(wheel: Path) -> None:
     wanted = {
         str(path.relative_to(ROOT))
         for floor in FLOORS
-        for suffix in ("py", "j2", "yaml")
+        for suffix in ("py", "j2", "js", "yaml")
         for path in (ROOT / floor).rglob(f"*.{suffix}")
     }
     assert wanted - {str(path.relative_to(wheel)) for path in wheel.rglob("*")} == set()
