@@ -13,6 +13,7 @@ from components.command_line.stages import command, load_stage
 # What is no stage of the pipeline: a function of that name in a file of that name.
 COMMANDS = {
     "detect": "Judge videos and pictures: is a face manipulated, when and where (not a stage of the pipeline).",
+    "serve": "Judge videos and pictures over HTTP, with a page (not a stage of the pipeline).",
     "look": "Contact sheets of crops with their masks, worst detections first (not a stage of the pipeline).",
     "sync": "Send to MLflow what runs kept while it was away (not a stage of the pipeline).",
     "lineage": "Where a registered model comes from, and what differs here (not a stage of the pipeline).",

@@ -26,7 +26,7 @@ PAGE_POLICY = (
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
-def application(service: Service) -> FastAPI:
+def application(service: Service) -> ASGIApp:
     @asynccontextmanager
     async def sweeping(_: FastAPI) -> AsyncIterator[None]:
         sweeper = asyncio.create_task(_sweep(service))
@@ -73,8 +73,7 @@ def application(service: Service) -> FastAPI:
     template = jinja2.Template((HERE / "page.html.j2").read_text(), autoescape=True, undefined=jinja2.StrictUndefined)
     text = template.render(max_mb=f"{cfg.max_mb:g}", keep_minutes=f"{cfg.keep_minutes:g}")
     code = (HERE / "page.js").read_text()
-    app.add_middleware(_Outermost, service=service)
-    return app
+    return _Outermost(app, service)
 
 
 async def _sweep(service: Service) -> None:

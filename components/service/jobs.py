@@ -18,7 +18,7 @@ VERDICT, REPORT, OVERLAY = "verdict.json", "report.html", "overlay.mp4"
 class Upload(NamedTuple):
     """What a worker's process gets."""
 
-    file: Path
+    path: Path
     name: str  # as the client calls it; never a path
     out: Path  # folder to write VERDICT to, and REPORT and OVERLAY if there are such
 
@@ -109,7 +109,7 @@ class Jobs:
     def end(self, job: Job, reason: str = "") -> None:
         """It was judged, or failed for a reason. What was uploaded is deleted."""
         if job.upload:
-            job.upload.file.unlink(missing_ok=True)
+            job.upload.path.unlink(missing_ok=True)
         with self._changed:
             self._working.discard(job)
             self._end(job, reason)

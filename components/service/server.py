@@ -1,6 +1,7 @@
 """Runs a service until SIGTERM or Ctrl-C, and ends it without losing what is worked on."""
 
 import logging
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from components.service.settings import Serve
 from emd_core.errors import UserError
 
 log = logging.getLogger("emd.serve")
+TOKEN = "EMD_SERVE_TOKEN"  # environment variable
 CLOSING_S = 5  # that connections get for their last answers
 
 
@@ -25,9 +27,12 @@ def run(cfg: Serve, current: Callable[[], Model], work: Path | None = None) -> N
     current: says which model is in use, now and every cfg.reload_s; work: see `private_folder`.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    token = os.environ.get(TOKEN, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise UserError(f"{TOKEN} holds characters that no header can carry; use letters and digits.")
     listening = _listen(cfg)
     with private_folder(work) as folder:
-        service = Service(cfg, current, folder)
+        service = Service(cfg, current, folder, token)
         try:
             server = _Server(service)
             log.info("listening on http://%s:%d", *listening.getsockname()[:2])

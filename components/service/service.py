@@ -16,9 +16,9 @@ log = logging.getLogger("emd.serve")
 
 
 class Service:
-    def __init__(self, cfg: Serve, current: Callable[[], Model], folder: Path) -> None:
-        """current: asked now and every cfg.reload_s for the model; what it raises now is raised."""
-        self.cfg = cfg
+    def __init__(self, cfg: Serve, current: Callable[[], Model], folder: Path, token: str) -> None:
+        """current: asked now and every cfg.reload_s for the model; what it raises now is raised. token: empty: none."""
+        self.cfg, self.token = cfg, token
         keep_s = cfg.keep_minutes * 60
         self.jobs = Jobs(folder, max_waiting=cfg.max_waiting, max_results=cfg.max_results, keep_s=keep_s)
         self.watched = Watched(current, cfg.reload_s)

@@ -14,9 +14,7 @@ class Serve(Config):
     upload_s: float = Field(gt=0, description="Seconds that an upload may take.")
     stall_s: float = Field(gt=0, description="Seconds that an upload may stand still.")
     seconds_per_file: float = Field(gt=0, description="That judging a file may take.")
-    memory_mb: int | None = Field(
-        ge=1, description="MiB that a file may take beyond the model; without a GPU only."
-    )
+    memory_mb: int | None = Field(ge=256, description="MiB that a file may take beyond the model; null: no limit.")
     keep_minutes: float = Field(gt=0, description="After these a verdict and its report are deleted.")
     max_results: int = Field(ge=1, description="Verdicts that are kept; the oldest are deleted first.")
     grace_s: float = Field(ge=0, description="Seconds that files at hand may still take after SIGTERM.")

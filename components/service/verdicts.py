@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import os
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -18,7 +17,6 @@ from components.service.service import Service
 from emd_core.config import Config
 from emd_core.verdicts.verdict import Verdict
 
-TOKEN = "EMD_SERVE_TOKEN"  # environment variable
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src 'self' data:"
 
 
@@ -35,9 +33,7 @@ class State(Config):
     status: Status
     progress: float = Field(ge=0, le=1, description="Share of the work that is done.")
     reason: str = Field(description="Why it failed: it crashed, took too long or too much memory; else empty.")
-    verdict: Verdict | None = Field(
-        description="Null until it is done. Its status is unreadable if none could decode it."
-    )
+    verdict: Verdict | None = Field(description="Null until it is done. Status unreadable: it could not be decoded.")
     links: Links
 
 
@@ -61,18 +57,18 @@ PROBLEMS = {
 BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
 
 
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
 def require_token(request: Request) -> None:
     """Where a token is set, a client must know it."""
-    token = os.environ.get(TOKEN, "")
+    token = _service(request).token
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if token and not (scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())):
         said = "The token is wrong" if given else "A token is asked for"
         raise Refused(401, f"{said}; send the header Authorization: Bearer TOKEN.", WWW_Authenticate="Bearer")
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
 
 
 def _job(request: Request, id: str) -> Job:
