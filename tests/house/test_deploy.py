@@ -1,5 +1,6 @@
 """The manifests fit Kubernetes' schemas and each other, grant no more than is meant; the server starts as they say."""
 
+import inspect
 import os
 import signal
 import socket
@@ -16,19 +17,30 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from components.command_line.stages import read_cfg
+from components.detect import Detect
+from components.serve import serve
+from components.service.settings import Serve
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
-BY_HAND = {"shell.yaml", "secrets.example.yaml"}  # not part of `kubectl apply -k deploy`
+BY_HAND = {"shell.yaml", "secrets.example.yaml", "serve.yaml"}  # not part of `kubectl apply -k deploy`
 FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.name != "kustomization.yaml")
 MANIFESTS = [(p.name, doc) for p in FILES for doc in yaml.safe_load_all(p.read_text())]
 SECRETS = {
     "emd-mlflow": {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
     "emd-dvc": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "GIT_TOKEN"},
     "emd-webhook": {"EMD_WEBHOOK"},
+    "emd-serve": {"EMD_SERVE_TOKEN"},
 }
 
 
 def of_kind(kind: str) -> list[dict[str, Any]]:
     return [doc for _, doc in MANIFESTS if doc["kind"] == kind]
+
+
+def named(kind: str, name: str) -> dict[str, Any]:
+    (found,) = (doc for doc in of_kind(kind) if doc["metadata"]["name"] == name)
+    return found
 
 
 def pods() -> list[dict[str, Any]]:
@@ -43,7 +55,7 @@ def test_manifest_fits_the_schema(file: str, manifest: dict[str, Any]) -> None:
 
 
 def test_schema_is_strict() -> None:
-    (deployment,) = of_kind("Deployment")
+    deployment = named("Deployment", "mlflow")
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
     with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
         kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
@@ -86,24 +98,65 @@ def test_binding_joins_the_account_and_the_role() -> None:
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["metadata"]["name"]}]
 
 
-def test_selectors_ports_and_claims_meet() -> None:
-    (deployment,), (service,), (policy,) = of_kind("Deployment"), of_kind("Service"), of_kind("NetworkPolicy")
+@pytest.mark.parametrize("name", ["mlflow", "emd-serve"])
+def test_selectors_ports_and_claims_meet(name: str) -> None:
+    deployment, service = named("Deployment", name), named("Service", name)
     template = deployment["spec"]["template"]
     labels = template["metadata"]["labels"]
-    selectors = [deployment["spec"]["selector"], policy["spec"]["podSelector"]]
-    for wanted in [service["spec"]["selector"], *(s["matchLabels"] for s in selectors)]:
+    selectors = [d["spec"]["selector"]["matchLabels"] for d in [deployment, *of_kind("PodDisruptionBudget")]]
+    selectors = [s for s in selectors if s["app.kubernetes.io/name"] == name]
+    for wanted in [service["spec"]["selector"], *selectors]:
         assert wanted and wanted.items() <= labels.items()
     ports = {p["name"]: p["containerPort"] for c in template["spec"]["containers"] for p in c["ports"]}
-    (served,), (rule,) = service["spec"]["ports"], policy["spec"]["ingress"]
+    (served,) = service["spec"]["ports"]
     assert ports == {served["targetPort"]: served["port"]}
-    assert [p["port"] for p in rule["ports"]] == list(ports)
+
+
+def test_the_network_policy_lets_clients_reach_mlflow() -> None:
+    (policy,), template = of_kind("NetworkPolicy"), named("Deployment", "mlflow")["spec"]["template"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (rule,) = policy["spec"]["ingress"]
+    assert [p["port"] for p in rule["ports"]] == [p["name"] for p in template["spec"]["containers"][0]["ports"]]
+    clients = [source["podSelector"].get("matchLabels", {}) for source in rule["from"]]
+    labels = named("Deployment", "emd-serve")["spec"]["template"]["metadata"]["labels"]
+    assert any(wanted and wanted.items() <= labels.items() for wanted in clients)
+
+
+def test_volumes_are_mounted_and_claimed() -> None:
     claims = {d["metadata"]["name"] for d in of_kind("PersistentVolumeClaim")}
+    maps = {d["metadata"]["name"] for d in of_kind("ConfigMap")}
     for pod in pods():
         volumes = {v["name"]: v for v in pod["volumes"]}
         assert {m["name"] for c in pod["containers"] for m in c["volumeMounts"]} == set(volumes)
-        used = {v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
-        assert used and used <= claims
-    assert deployment["spec"]["strategy"]["type"] == "Recreate", "SQLite has one writer"
+        assert {
+            v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+        } <= claims
+        assert {v["configMap"]["name"] for v in pod["volumes"] if "configMap" in v} <= maps
+    assert named("Deployment", "mlflow")["spec"]["strategy"]["type"] == "Recreate", "SQLite has one writer"
+
+
+def test_the_service_starts_with_what_it_is_given(tmp_path: Path) -> None:
+    """Its command line parses, its params file is whole, its probes are routes, and it has time to end."""
+    pod = named("Deployment", "emd-serve")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    params = tmp_path / "params.yaml"
+    params.write_text(named("ConfigMap", "emd-serve")["data"]["params.yaml"])
+    cfg = read_cfg("serve", Serve, params, "", [])
+    read_cfg("detect", Detect, params, "", [])
+    assert container["command"] == ["python", "-m", "components", "serve"]
+    asked = {arg.split("=")[0].removeprefix("--") for arg in container["args"]}
+    assert asked <= set(inspect.signature(serve).parameters)
+    mounts = {m["mountPath"] for m in container["volumeMounts"]}
+    assert {"/etc/emd", "/work", "/tmp"} == mounts and cfg.port == container["ports"][0]["containerPort"]
+    assert pod["terminationGracePeriodSeconds"] > cfg.grace_s
+    (work,) = (v["emptyDir"]["sizeLimit"] for v in pod["volumes"] if v["name"] == "work")
+    assert (cfg.max_waiting + cfg.workers) * cfg.max_mb * 1e6 < int(work.removesuffix("Gi")) * 2**30
+    assert {container[p]["httpGet"]["path"] for p in ("readinessProbe", "livenessProbe")} == {"/readyz", "/healthz"}
+    assert [s["secretRef"] for s in container["envFrom"]] == [{"name": "emd-mlflow"}, {"name": "emd-serve"}]
+    scaler = named("HorizontalPodAutoscaler", "emd-serve")["spec"]
+    assert (
+        scaler["scaleTargetRef"]["name"] == "emd-serve" and "replicas" not in named("Deployment", "emd-serve")["spec"]
+    )
 
 
 @pytest.mark.parametrize("pod", pods(), ids=lambda pod: pod["containers"][0]["name"])
@@ -131,7 +184,7 @@ def test_secrets_are_place_holders_and_never_inlined() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`host:port` of an MLflow server with the Deployment's own arguments, its volume being a temporary folder."""
     folder = tmp_path_factory.mktemp("mlflow")
-    (deployment,) = of_kind("Deployment")
+    deployment = named("Deployment", "mlflow")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -184,7 +237,7 @@ def test_server_answers_its_own_name_only(server: str, host: str, expected: int)
 
 
 def test_probes_reach_the_server_by_the_address_of_the_pod(server: str) -> None:
-    (deployment,) = of_kind("Deployment")
+    deployment = named("Deployment", "mlflow")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     paths = {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert {status(server, path, "10.0.0.7:5000") for path in paths} == {200}
