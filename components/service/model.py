@@ -36,9 +36,7 @@ class Watched:
                 found = self._current()
             except Exception as error:
                 if not away:
-                    log.warning(
-                        "where the model's alias points cannot be asked, so %s stays: %s", self.model.identity, error
-                    )
+                    log.warning("the registry does not answer, so %s stays: %s", self.model.identity, error)
                 away = True
                 continue
             away = False

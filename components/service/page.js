@@ -16,7 +16,7 @@ function headers() {
 }
 
 function show(...ids) {
-  for (const id of ["work", "outcome", "ask", "actions", "overlay", "report"]) $(id).hidden = !ids.includes(id);
+  for (const id of ["work", "outcome", "ask", "actions", "report"]) $(id).hidden = !ids.includes(id);
 }
 
 function sentence(status, text) {
@@ -109,11 +109,17 @@ async function finish(state, mine) {
   const version = `judged by ${verdict.model.name}`;
   $("about").textContent = `${verdict.file}, ${version}`;
   save("save-report", blobs.report, ".report.html");
+  save("save-overlay", blobs.overlay, ".overlay.mp4");
   save("save-verdict", new Blob([JSON.stringify(verdict, null, 1)], { type: "application/json" }), ".verdict.json");
   $("delete").onclick = () => forget(state.id);
-  show("outcome", "actions", ...(blobs.overlay ? ["overlay"] : []), ...(blobs.report ? ["report"] : []));
-  if (blobs.overlay) $("video").src = link(blobs.overlay);
-  if (blobs.report) $("frame").srcdoc = await blobs.report.text();
+  show("outcome", "actions", ...(blobs.report ? ["report"] : []));
+  if (!blobs.report) return;
+  // The frame cannot send the token, so the video beside the report is handed in.
+  const video = blobs.overlay ? link(blobs.overlay) : "";
+  const report = await blobs.report.text();
+  $("report").srcdoc = report
+    .replace(/ src="(\.\/)?overlay\.mp4"/g, ` src="${video}"`)
+    .replace(/ href="(\.\/)?overlay\.mp4"/g, "");
 }
 
 async function forget(id) {
@@ -130,8 +136,7 @@ async function forget(id) {
 }
 
 function clear() {
-  $("frame").removeAttribute("srcdoc");
-  $("video").removeAttribute("src");
+  $("report").removeAttribute("srcdoc");
   urls.forEach(URL.revokeObjectURL);
   urls = [];
 }
@@ -190,10 +195,12 @@ async function resume() {
   }
 }
 
-// A sandboxed page runs no scripts, so this one makes the frame as high as the report.
-$("frame").addEventListener("load", () => {
-  const inner = $("frame").contentDocument;
-  if (inner?.body) new ResizeObserver(() => ($("frame").style.height = `${inner.documentElement.scrollHeight + 4}px`)).observe(inner.body);
+// The report runs no scripts, so this one makes its frame as high as it is.
+$("report").addEventListener("load", () => {
+  const inner = $("report").contentDocument;
+  if (!inner?.body.children.length) return;
+  const fit = () => ($("report").style.height = `${inner.documentElement.scrollHeight + 4}px`);
+  new ResizeObserver(fit).observe(inner.body);
 });
 $("file").addEventListener("change", (event) => {
   const files = [...event.target.files];

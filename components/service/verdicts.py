@@ -147,6 +147,7 @@ def report(job: Given) -> FileResponse:
     return FileResponse(_part(job, REPORT), media_type="text/html; charset=utf-8", headers=headers)
 
 
+@router.get("/{id}/overlay.mp4", include_in_schema=False)  # as the report names it
 @router.get("/{id}/overlay", response_class=FileResponse, responses=_said(401, 404))
 def overlay(job: Given) -> FileResponse:
     """A video; ranges of it may be asked for."""

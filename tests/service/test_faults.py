@@ -71,6 +71,7 @@ def test_a_video_is_followed_read_and_deleted(service: Running) -> None:
     assert "as told" in report.text and report.headers["Content-Security-Policy"].startswith("sandbox; default-src")
     part = service.get(done["links"]["overlay"], headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+    assert service.get(f"{done['links']['self']}/overlay.mp4").content == bytes(range(256))  # beside the report
     assert service.session.delete(service.url + done["links"]["self"], timeout=20).status_code == 204
     assert {service.get(path).status_code for path in done["links"].values()} == {404}
     assert not any(state["id"] in file for file in service.files())
