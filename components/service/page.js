@@ -16,7 +16,8 @@ function headers() {
 }
 
 function show(...ids) {
-  for (const id of ["work", "outcome", "ask", "actions", "report"]) $(id).hidden = !ids.includes(id);
+  for (const id of ["work", "answer", "ask", "actions", "report"]) $(id).hidden = !ids.includes(id);
+  document.body.classList.toggle("used", ids.length > 0);
 }
 
 function sentence(status, text) {
@@ -32,7 +33,7 @@ function problem(message) {
   $("said").textContent = message;
   $("reasons").replaceChildren();
   $("about").textContent = "";
-  show("outcome");
+  show("answer");
 }
 
 function step(text, share, name = "") {
@@ -112,7 +113,7 @@ async function finish(state, mine) {
   save("save-overlay", blobs.overlay, ".overlay.mp4");
   save("save-verdict", new Blob([JSON.stringify(verdict, null, 1)], { type: "application/json" }), ".verdict.json");
   $("delete").onclick = () => forget(state.id);
-  show("outcome", "actions", ...(blobs.report ? ["report"] : []));
+  show("actions", blobs.report ? "report" : "answer"); // the report begins with the answer
   if (!blobs.report) return;
   // The frame cannot send the token, so the video beside the report is handed in.
   const video = blobs.overlay ? link(blobs.overlay) : "";
@@ -151,7 +152,7 @@ function ask(again) {
   const wrong = sessionStorage.getItem(TOKEN);
   sessionStorage.removeItem(TOKEN);
   if (wrong) problem("The token is wrong.");
-  show("ask", ...(wrong ? ["outcome"] : []));
+  show("ask", ...(wrong ? ["answer"] : []));
   $("token").value = "";
   $("token").focus();
   $("ask").onsubmit = (event) => {
