@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tables test image e2e servers bench-data bench-scale ui lock clean
+.PHONY: help setup demo tables test image e2e servers bench-data bench-scale bench-serve ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord 
 
 bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
 	python -m benchmarks.data_scale
+
+bench-serve: setup ## The service under 50 clients and 10,000 files, with the champion of make demo (an hour)
+	python -m benchmarks.service
 
 PORT ?= 5000
 ui: setup ## Start the MLflow UI on http://127.0.0.1:5000, or another PORT= (choose "Model training" at its top left)

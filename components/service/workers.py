@@ -55,7 +55,7 @@ class Workers:
             thread.join(timeout=10)
 
     def _run(self, number: int) -> None:
-        while not self._closed.is_set():
+        while not (self._closed.is_set() or self.refusal):
             try:
                 process = self._process(number)
             except Exception as error:
@@ -93,8 +93,9 @@ class Workers:
         return process
 
     def _fails(self, number: int, error: Exception) -> None:
-        if not self._loaded and self.refusal is None:
-            self.refusal = error
+        if not self._loaded:
+            self.refusal = self.refusal or error
+            return
         log.error("worker %d has no process, and tries again: %s", number, error)
         self._closed.wait(AGAIN_S)
 

@@ -88,14 +88,19 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 @contextmanager
-def running(folder: Path, ready: bool = True, env: dict[str, str] | None = None, **changes: Any) -> Iterator[Running]:
-    """A service with CFG and what differs from it, below `folder`."""
+def running(
+    folder: Path, ready: bool = True, env: dict[str, str] | None = None, model: Path | None = None, **changes: Any
+) -> Iterator[Running]:
+    """A service with CFG and what differs from it, below `folder`; with a real model where its folder is given."""
     folder.mkdir(exist_ok=True)
     alias, log, work = folder / "alias", folder / "log", folder / "work"
     if not alias.exists():
         alias.write_text("first")
     cfg = CFG.model_copy(update=changes).model_dump_json()
     command = [sys.executable, "-m", "tests.fakes.service_work", cfg, str(alias), str(work)]
+    if model:
+        command = [sys.executable, "-m", "components", "serve", f"--model={model}", f"--work={work}"]
+        command += [f"--set=serve.{name}={value}" for name, value in ({"port": 0} | changes).items()]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stderr=output, env=os.environ | (env or {}), text=True)
     try:

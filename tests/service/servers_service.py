@@ -9,10 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import requests
 
 from components.service.jobs import STOPPING
+from emd_core.models.checkpoint import save_detector
+from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.parts.checkpoint import CHECKPOINT
+from tests.fakes import tiny
 from tests.fakes.service import Running, picture, running, video, wait_for
 
 
@@ -174,3 +180,30 @@ def test_fifty_clients_that_connect_and_say_nothing_do_not_stop_others(tmp_path:
         assert requests.post(f"{service.url}/v1/verdicts", data=picture(), timeout=20).status_code == 200
         for connection in silent:
             connection.close()
+
+
+def test_the_command_judges_pictures_and_videos_with_a_model(tmp_path: Path) -> None:
+    """One that nobody calibrated, so it cannot say."""
+    config = MultiTaskConfig(kind="multitask", size=64, expression=False)
+    (tmp_path / "model").mkdir()
+    save_detector(tmp_path / "model" / CHECKPOINT, MultiTask(config, None), None, None)
+    frame = np.full((160, 320, 3), 110, np.uint8)
+    tiny.draw_face(frame, 160, 80, height=100)
+    clip = tiny.write_mp4(tmp_path / "clip.mp4", [frame] * 10, pix_fmt="yuv420p", crf=12)
+    still = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
+    with running(tmp_path / "service", model=tmp_path / "model") as service:
+        answer = service.post(still, name="face.png").json()
+        verdict = answer["verdict"]
+        assert (verdict["status"], verdict["answer"], verdict["file"]) == ("judged", "cannot say", "face.png")
+        assert "face.png" in service.get(answer["links"]["report"]).text
+        broken = service.post(still[: len(still) // 2]).json()["verdict"]
+        assert (broken["status"], broken["answer"]) == ("unreadable", "cannot say")
+        state = service.until(service.post(clip.read_bytes()).json()["id"], "done", "failed", seconds=60)
+        assert (state["verdict"]["media"]["kind"], state["verdict"]["media"]["frames"]) == ("video", 10)
+        service.process.terminate()
+        assert service.process.wait(timeout=20) == 0
+
+
+def test_the_command_refuses_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="error: .*holds no model.safetensors"), running(tmp_path, model=tmp_path):
+        pass
