@@ -50,18 +50,18 @@ class Current:
     def __init__(self, reference: str, judging: Detect) -> None:
         self._reference, self._overlays, self._software = reference, judging.overlays, software()
         self._looking = Looking(**{name: getattr(judging, name) for name in Looking.model_fields})
-        self._identity, self._model = "", Model("", make, {})
-        self._fetched: deque[TemporaryDirectory[str]] = deque(maxlen=2)  # the one before may still be read
+        self._model: Model | None = None
+        self._fetched: deque[TemporaryDirectory[str]] = deque(maxlen=3)  # those before may still be loaded
 
     def __call__(self) -> Model:
         identity = identify(self._reference)
-        if identity != self._identity:
+        if self._model is None or identity != self._model.identity:
             folder = TemporaryDirectory()
             found = find_model(self._reference, Path(folder.name))
             self._fetched.append(folder)
             about = found.about.model_dump(include={"name", "reference", "digest", "network"})
             given = partial(make, found, self._looking, self._software, self._overlays)
-            self._identity, self._model = identity, Model(identity, given, about)
+            self._model = Model(identity, given, about)
         return self._model
 
 

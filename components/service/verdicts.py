@@ -84,8 +84,8 @@ router = APIRouter(prefix="/v1/verdicts", tags=["verdicts"], dependencies=[Depen
 
 @router.post(
     "",
-    responses={202: {"model": State, "description": "A video: it waits, or is worked on. Ask at Location."}}
-    | _said(400, 401, 408, 413, 415, 503),
+    responses=_said(400, 401, 408, 413, 415, 503)
+    | {202: {"model": State, "description": "A video: it waits, or is worked on. Ask at Location."}},
     openapi_extra=BODY,
 )
 async def judge(

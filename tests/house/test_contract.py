@@ -13,8 +13,10 @@ import yaml
 
 from components import STAGES, In, Out
 from components.command_line.stages import load_stage, ports
-from emd_core.config import Config, read_params
-from tests.house.contract import FLOORS, ROOT, code_disagreements, disagreements, imports, upward_in
+from components.detect import Detect
+from components.service.settings import Serve
+from emd_core.config import Config, read_params, section
+from tests.house.contract import FLOORS, OF_COMMANDS, ROOT, code_disagreements, disagreements, imports, upward_in
 
 EXPERIMENTS = ("experiments/params.yaml", "params/ffpp-experiments.yaml")
 
@@ -181,6 +183,13 @@ def test_every_profile_has_the_same_keys_and_fits(contract: dict[str, Any], prof
     params = read_params(profile)
     assert {n: set(s) for n, s in params.items()} == {n: set(s) for n, s in contract["params"].items()}
     assert disagreements(contract["dvc"], params, contract["stages"]) == []
+
+
+@pytest.mark.parametrize("profile", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.name)
+def test_the_sections_of_commands_fit_and_have_no_defaults(profile: Path) -> None:
+    for name, model in zip(OF_COMMANDS, (Detect, Serve), strict=True):
+        section(read_params(profile), name, model, str(profile))
+        assert all(field.is_required() for field in model.model_fields.values())
 
 
 CELLS = {name: yaml.safe_load((ROOT / name).read_text()) for name in EXPERIMENTS}

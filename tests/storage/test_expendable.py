@@ -65,6 +65,13 @@ def test_a_death_costs_one_item(process: Expendable[int | str, int], item: str, 
     assert process(4) == 8
 
 
+def test_a_death_while_idle_costs_nothing(process: Expendable[int | str, int]) -> None:
+    assert process(2) == 4
+    process.kill()
+    process._process.join()
+    assert process(3) == 6
+
+
 def test_what_the_work_raises_comes_through(process: Expendable[int | str, int]) -> None:
     process.start()
     own = process._process.pid
