@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tables test image e2e servers bench-data bench-scale bench-serve ui lock clean
+.PHONY: help setup demo tables test image e2e servers bench-data bench-detect bench-verdicts bench-scale bench-serve ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,11 +22,15 @@ setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
 	uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
 	cp requirements.lock $@
 
-demo: setup ## The main job on generated sample data: train, evaluate, gate, promote
+VIDEOS = data/ffpp
+demo: setup ## The main job on generated sample data: train, evaluate, gate, promote; judge two test videos
 	dvc repro
 	python -m components promote --model models/emd --evaluation evaluation --decision decision \
 	  --faces data/faces --masks data/masks
 	python -m pipelines summary
+	rm -rf verdicts
+	python -m components detect $(VIDEOS)/original_sequences/youtube/c23/videos/044.mp4 \
+	  $(VIDEOS)/manipulated_sequences/Face2Face/c23/videos/044_045.mp4 --out verdicts
 
 tables: setup ## The paper's tables and figures on the sample data; goes on where it was stopped
 	python -m pipelines experiments
@@ -47,6 +51,12 @@ servers: setup ## Runs against MLflow servers and PostgreSQL that go away, as te
 bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord and MTCNN (half an hour)
 	$(BIN)/pip install --quiet --no-deps decord==0.6.0
 	python -m benchmarks.data
+
+bench-verdicts: setup ## What detect answers on the sample's test videos, after make demo (minutes)
+	python -m benchmarks.verdicts
+
+bench-detect: setup ## Verdicts against the loop that people use: time, answers, memory (half an hour)
+	python -m benchmarks.detect
 
 bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
 	python -m benchmarks.data_scale
@@ -80,5 +90,5 @@ lock: setup ## Resolve requirements.in and requirements.image.in into their lock
 	$(COMPILE) --constraint requirements.lock --no-emit-package triton requirements.image.in -o requirements.image.lock
 
 clean: ## Remove what the stages made (data, models, runs stay in MLflow)
-	rm -rf data models evaluation decision experiments/cells experiments/simfer experiments/robustness \
+	rm -rf data models evaluation decision verdicts experiments/cells experiments/simfer experiments/robustness \
 	  experiments/difference experiments/results.* experiments/*.png

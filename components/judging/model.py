@@ -3,15 +3,19 @@
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from components.registry.reference import REFERENCE, find
 from components.registry.versions import DIGEST
 from components.tracking.provenance import commit
+from emd_core.config import read_params
 from emd_core.errors import UserError
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import Precision
 from emd_core.reading import read_json
+from emd_core.verdicts.judge import Judge
+from emd_core.verdicts.looking import Looking
 from emd_core.verdicts.verdict import Model, Software
 
 FACES = "mtcnn.safetensors"  # the face detector's weights, in a registered model
@@ -85,6 +89,15 @@ def found_in(folder: Path, about: Model) -> Found:
     # A training's own metrics.json says nothing of it.
     judged_in: Precision = read_json(metrics).get("precision", "auto") if metrics.is_file() else "auto"
     return Found(checkpoint, faces if faces.is_file() else None, judged_in, about)
+
+
+def load_judge(reference: str, params: Path = Path("params.yaml")) -> Judge:
+    """A model in this process, looking at files as section detect of the params file says; see `find_model`."""
+    given = read_params(params).get("detect", {})
+    with TemporaryDirectory() as folder:
+        found = find_model(reference, Path(folder))
+        looking = Looking(**{name: given[name] for name in Looking.model_fields})
+        return Judge(found.checkpoint, looking, found.about, software(), precision=found.precision, faces=found.faces)
 
 
 def software() -> Software:

@@ -6,7 +6,9 @@ face detector's weights.
 
 import base64
 import json
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -22,17 +24,21 @@ from numpy.typing import NDArray
 
 from emd_core.detection.inference import predict
 from emd_core.faces.boxes import Square, choose_face, crop_square, cut
-from emd_core.faces.detectors import make_detector
-from emd_core.models.checkpoint import load_detector
-from emd_core.models.parts.precision import Number, pick_device
+from emd_core.models.parts.precision import Number
 from emd_core.storage.pictures import decode
+from emd_core.verdicts.judge import Judge
+from emd_core.verdicts.looking import Looking
+from emd_core.verdicts.verdict import Model, Software
 
 CHECKPOINT, FACES = "checkpoint", "faces"  # names of artifacts
 METRICS = "metrics.json"  # file of the artifact "metrics": what evaluate found
 BATCH = 16  # crops per pass; memory only
 CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
 MIN_FACE = 40  # px
-FACE_THRESHOLD = 0.9
+LOOKING = Looking(
+    frames=16, every_s=0.5, min_face=MIN_FACE, detect_side=640, threshold=0.9, scale=CROP_SCALE, max_faces=10, batch=8
+)
+MODEL = Model(name="served model", reference="", digest="", network="", decision="", data="", originals=None, limits=[])
 MAGIC = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
 
 SIGNATURE = ModelSignature(
@@ -44,9 +50,12 @@ SIGNATURE = ModelSignature(
             *(ColSpec(DataType.long, name, required=False) for name in Square._fields),
             ColSpec(DataType.string, "status"),
             ColSpec(DataType.string, "reason"),
+            ColSpec(DataType.string, "verdict", required=False),
         ]
     ),
-    params=ParamSchema([ParamSpec("detect_faces", DataType.boolean, False)]),
+    params=ParamSchema(
+        [ParamSpec("detect_faces", DataType.boolean, False), ParamSpec("verdict", DataType.boolean, False)]
+    ),
 )
 
 
@@ -54,15 +63,19 @@ class Detector(PythonModel):
     """Scores pictures, one row each; a picture that cannot be scored gets a row that says why."""
 
     def load_context(self, context: Any) -> None:
-        self.detector = load_detector(Path(context.artifacts[CHECKPOINT])).to(pick_device())
+        checkpoint, faces = Path(context.artifacts[CHECKPOINT]), Path(context.artifacts[FACES])
         self.precision = judged_in(Path(context.artifacts["metrics"]))
-        self.faces = make_detector("mtcnn", threshold=FACE_THRESHOLD, weights=Path(context.artifacts[FACES]))
+        about = MODEL.model_copy(update={"digest": sha256(checkpoint.read_bytes()).hexdigest()[:12]})
+        software = Software(emd="", commit="", torch=torch.__version__)
+        self.judge = Judge(checkpoint, LOOKING, about, software, precision=self.precision, faces=faces)
+        self.detector, self.faces = self.judge.network.detector, self.judge.faces
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score the pictures of column `image`: PNG or JPEG files as bytes (over REST, base64).
 
         Each is a square face crop as in training, or, with params {"detect_faces": true}, a whole frame whose
-        largest face is found and cropped first.
+        largest face is found and cropped first. With {"verdict": true} each is a whole video or picture, of which all
+        faces are followed and judged.
 
         Raises MlflowException, which the scoring server answers with status 400, where the column holds anything else.
 
@@ -72,8 +85,13 @@ class Detector(PythonModel):
             x, y, side: the crop in pixels of the picture.
             status: "ok", "no_face" or "unreadable"; where it is not ok, the columns above are null and
                 reason says why.
+            verdict: null, or with {"verdict": true} verdict.json as text; its sentence is the reason then, its score
+                the score, and mask, x, y and side are null.
         """
-        rows: list[dict[str, Any]] = []
+        if (params or {}).get("verdict"):
+            rows = [self._verdict(content(file, row)) for row, file in enumerate(model_input["image"])]
+            return as_table(rows)
+        rows = []
         crops: dict[int, NDArray[np.uint8]] = {}  # row -> crop
         for picture in read_column(model_input["image"]):
             square, reason = None, "not a whole PNG or JPEG picture"
@@ -87,10 +105,16 @@ class Detector(PythonModel):
                 rows.append({"status": "unreadable" if image is None else "no_face", "reason": reason})
         for row, score, mask in self._score(crops):
             rows[row] |= {"score": score, "mask": mask}
-        table = pd.DataFrame(rows, columns=SIGNATURE.outputs.input_names())
-        # Types that know null: NaN is no JSON, and most clients refuse it.
-        table = table.astype({"score": "Float64", "mask": object, **dict.fromkeys(Square._fields, "Int64")})
-        return table.assign(mask=table["mask"].where(table["mask"].notna(), None))
+        return as_table(rows)
+
+    def _verdict(self, file: bytes) -> dict[str, Any]:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "file"
+            path.write_bytes(file)
+            verdict = self.judge(path).verdict
+        status = "ok" if verdict.status == "judged" else verdict.status
+        said = {"status": status, "reason": verdict.sentence, "score": verdict.score}
+        return said | {"verdict": verdict.model_dump_json()}
 
     def _square(self, image: NDArray[np.uint8], find: bool) -> Square | None:
         """The part of an HWC picture to score: its largest face, or its centre square; None where no face is."""
@@ -115,6 +139,26 @@ def judged_in(metrics: Path) -> Number:
     """The number format in which the model was evaluated, so that it is served as it was judged."""
     precision: Number = json.loads(metrics.read_text()).get("precision", "fp32")  # all were served so before
     return precision
+
+
+def as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows with types that know null: NaN is no JSON, and most clients refuse it."""
+    table = pd.DataFrame(rows, columns=SIGNATURE.outputs.input_names())
+    table = table.astype({"score": "Float64", **dict.fromkeys(Square._fields, "Int64")})
+    texts = {name: table[name].astype(object).where(table[name].notna(), None) for name in ("mask", "verdict")}
+    return table.assign(**texts)
+
+
+def content(file: Any, row: int) -> bytes:
+    """A whole file's bytes; base64 where MLflow has not decoded it."""
+    if not isinstance(file, bytes | str):
+        raise MlflowException.invalid_parameter_value(
+            f"column image holds {type(file).__name__} in row {row}; it must hold files, as bytes or in base64."
+        )
+    try:
+        return base64.b64decode(file, validate=True)
+    except ValueError:
+        return file if isinstance(file, bytes) else b""
 
 
 def read_column(pictures: pd.Series) -> list[bytes]:

@@ -6,7 +6,6 @@ The ratios take one slice's counts or arrays of them (a bootstrap has a thousand
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
 THRESHOLD = 0.5
 COUNTS = ["tn", "fp", "fn", "tp"]
@@ -42,6 +41,8 @@ def mean_iou(tn: Any, fp: Any, fn: Any, tp: Any) -> Any:
 
 def roc(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rate over all thresholds."""
+    from sklearn.metrics import roc_curve  # a served model does without scikit-learn
+
     false_positive_rate, true_positive_rate, _ = roc_curve(label, score)
     return false_positive_rate, true_positive_rate
 

@@ -19,7 +19,7 @@ from components.registry.registration import register
 from emd_core.models.checkpoint import save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from tests.fakes.tiny import draw_face
+from tests.fakes.tiny import draw_face, write_mp4
 
 MODEL = "models:/own-pins/1"
 FIND = {"detect_faces": True}
@@ -30,8 +30,10 @@ import mlflow, pandas
 model = mlflow.pyfunc.load_model({MODEL!r})
 picture = open(sys.argv[1], "rb").read()
 rows = model.predict(pandas.DataFrame({{"image": [picture]}}), params={FIND}).to_json(orient="records")
+clip = open(sys.argv[2], "rb").read()
+said = model.predict(pandas.DataFrame({{"image": [clip]}}), params={{"verdict": True}})["verdict"][0]
 import emd_core
-print(json.dumps([json.loads(rows), emd_core.__file__, find_spec("facenet_pytorch") is not None]))
+print(json.dumps([json.loads(rows), json.loads(said), emd_core.__file__, find_spec("facenet_pytorch") is not None]))
 """
 
 
@@ -49,18 +51,23 @@ def test_a_whole_frame_is_judged_where_only_the_models_requirements_are(tmp_path
     picture = tmp_path / "frame.png"
     cv2.imwrite(str(picture), frame[..., ::-1])
 
+    clip = write_mp4(tmp_path / "clip.mp4", [frame] * 12)
     requirements = mlflow.pyfunc.get_model_dependencies(MODEL)  # the file that MLflow wrote
     with TemporaryDirectory() as elsewhere:  # gigabytes, which pytest would keep
         run(["uv", "venv", "--quiet", "--python", sys.executable, "venv"], elsewhere)
         run(["uv", "pip", "install", "--quiet", "--python", "venv", "-r", requirements], elsewhere)
-        answer = run(["venv/bin/python", "-P", "-c", ASK, str(picture)], elsewhere, MLFLOW_TRACKING_URI=store)
+        answer = run(
+            ["venv/bin/python", "-P", "-c", ASK, str(picture), str(clip)], elsewhere, MLFLOW_TRACKING_URI=store
+        )
 
-    (there,), code, has_facenet = json.loads(answer.splitlines()[-1])
+    (there,), verdict, code, has_facenet = json.loads(answer.splitlines()[-1])
     assert not Path(code).is_relative_to(Path(emd_core.__file__).parents[1]) and not has_facenet
     table = pd.DataFrame({"image": [picture.read_bytes()]})
     (here,) = mlflow.pyfunc.load_model(MODEL).predict(table, params=FIND).to_dict("records")
     assert there["status"] == here["status"] == "ok" and there["score"] == pytest.approx(here["score"], abs=1e-6)
     assert [there[name] for name in ("x", "y", "side")] == [here[name] for name in ("x", "y", "side")]
+    (track,) = verdict["tracks"]
+    assert verdict["answer"] == "cannot say" and len(track["seen"]) == 12  # of a model that was never calibrated
     assert 100 < there["side"] < 190 and there["mask"]
 
 
