@@ -14,6 +14,7 @@ from components.command_line.stages import command, load_stage
 COMMANDS = {
     "detect": "Judge videos and pictures: is a face manipulated, when and where (not a stage of the pipeline).",
     "serve": "Judge videos and pictures over HTTP, with a page (not a stage of the pipeline).",
+    "merge_verdicts": "One table and page of what detect wrote into several folders (not a stage of the pipeline).",
     "look": "Contact sheets of crops with their masks, worst detections first (not a stage of the pipeline).",
     "sync": "Send to MLflow what runs kept while it was away (not a stage of the pipeline).",
     "lineage": "Where a registered model comes from, and what differs here (not a stage of the pipeline).",

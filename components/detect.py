@@ -6,26 +6,26 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from emd_core.pages.verdicts import write_index
-from emd_core.verdicts.table import row, write_tables
 from pydantic import Field
 from tqdm import tqdm
 
-from components.command_line.options import Changes, ParamsFile, Section
-from components.command_line.stages import read_cfg
-from components.judging.files import find_files, folder_of, own_share
+from components.command_line.kubeflow import write_views
+from components.command_line.options import Changes, Kubeflow, ParamsFile, Section
+from components.command_line.stages import parse_json, read_cfg
+from components.judging.files import FOLDER, MADE_BY, find_files, folder_of, own_share
 from components.judging.model import find_model, software
 from components.judging.work import REPORT, VERDICT, Job, Overlays, in_process, keep_dead
 from emd_core.errors import UserError
 from emd_core.expendable import Died, each
 from emd_core.models.parts.precision import pick_device
+from emd_core.pages.verdicts import write_index
 from emd_core.reading import read_json, reading
 from emd_core.storage.atomic import atomic_file, require_replaceable
 from emd_core.verdicts.looking import Looking
+from emd_core.verdicts.table import row, write_tables
 from emd_core.verdicts.verdict import Verdict
 
 CHAMPION = "models:/emd-detector@champion"
-MADE_BY = "made-by.json"  # which model and values the verdicts in a folder are of
 PRINTED = 20  # files up to which each sentence is printed
 
 
@@ -50,6 +50,7 @@ def detect(
     params: ParamsFile = Path("params.yaml"),
     set: Changes = [],  # noqa: B006 - typer reads it
     section: Section = "",
+    kubeflow: Kubeflow = "",
 ) -> None:
     """Judge videos and pictures: is a face in them manipulated, when, and where? (not a stage of the pipeline)
 
@@ -81,6 +82,8 @@ def detect(
     table = write_tables(out, (row(read_verdict(job.out), job.out.name) for job in jobs))
     write_index(out, table)
     say(jobs, out)
+    if kubeflow:
+        write_views(parse_json(kubeflow, "--kubeflow"), {"judged": {FOLDER: str(out)}})
 
 
 def claim(out: Path, made_by: dict[str, Any]) -> None:

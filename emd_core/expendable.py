@@ -112,7 +112,7 @@ def each(processes: Sequence[Expendable[Item, Result]], items: Iterable[Item]) -
     """
     rest, idle = iter(items), list(processes)
     at_work: dict[Future[Result | Died], tuple[Item, Expendable[Item, Result]]] = {}
-    with ThreadPoolExecutor(len(processes)) as threads:
+    with ThreadPoolExecutor(max(1, len(processes))) as threads:
         try:
             while True:
                 for item in islice(rest, len(idle)):

@@ -33,9 +33,13 @@ def local_path(uri: str) -> Path:
 
 
 def write_outputs(stage: str, executor_input: Mapping[str, Any], paths: Paths) -> None:
-    """Write the views of a stage that Kubeflow asked for: files, artifact metadata and parameters."""
+    """Write the views of a stage that Kubeflow asked for."""
+    write_views(executor_input, VIEWS[stage](paths) if stage in VIEWS else {})
+
+
+def write_views(executor_input: Mapping[str, Any], views: Mapping[str, Any]) -> None:
+    """Write what Kubeflow asked for: files (views that are paths), artifact metadata (mappings) and parameters."""
     outputs = executor_input["outputs"]
-    views = VIEWS[stage](paths) if stage in VIEWS else {}
     for name, parameter in outputs.get("parameters", {}).items():
         with atomic_file(Path(parameter["outputFile"])) as file:
             file.write_text(str(views[name]))

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from components import Ins
 from components.command_line import options
 from components.command_line.kubeflow import list_paths, write_outputs
-from emd_core.config import C, lay_over, read_params
+from emd_core.config import C, Config, lay_over, read_params
 from emd_core.config import section as read_section
 from emd_core.errors import UserError
 from emd_core.storage.atomic import require_replaceable
@@ -21,6 +21,13 @@ def load_stage(name: str) -> Callable[..., None]:
     """The stage function `name` of the module `components.<name>`."""
     stage: Callable[..., None] = getattr(importlib.import_module(f"components.{name}"), name)
     return stage
+
+
+def section_type(name: str) -> type[Config]:
+    """The type of the section `name` of a params file, that of a stage or of a command."""
+    module = importlib.import_module(f"components.{name}")
+    found: type[Config] = getattr(module, name.title().replace("_", ""))
+    return found
 
 
 def ports(stage: Callable[..., None]) -> dict[str, str]:
@@ -46,7 +53,7 @@ def command(name: str) -> Callable[..., None]:
             raise UserError(
                 "EMD_PIPELINE_RUN is empty in a Kubeflow task; compile the pipeline again, it names the run."
             )
-        executor_input = _parse_json(kubeflow, "--kubeflow") if kubeflow else None
+        executor_input = parse_json(kubeflow, "--kubeflow") if kubeflow else None
         if executor_input:
             paths |= {port: list_paths(executor_input, port) for port, path in paths.items() if path == []}
         require_places(stage, paths)
@@ -77,7 +84,7 @@ def command(name: str) -> Callable[..., None]:
 
 def read_cfg(name: str, model: type[C], params: Path, section: str, changes: Sequence[str]) -> C:
     """The section of the params file, or the JSON text `section`, with the changes."""
-    given = {name: _parse_json(section, "--section")} if section else read_params(params)
+    given = {name: parse_json(section, "--section")} if section else read_params(params)
     return read_section(lay_over(given, changes), name, model, where="--section" if section else str(params))
 
 
@@ -94,7 +101,7 @@ def require_places(stage: Callable[..., None], paths: dict[str, Any]) -> None:
                 require_replaceable(path)
 
 
-def _parse_json(text: str, option: str) -> Any:
+def parse_json(text: str, option: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -10,6 +10,8 @@ from emd_core.errors import UserError
 from emd_core.storage.listing import VIDEO_SUFFIXES, is_companion, read_lines
 
 SUFFIXES = (*VIDEO_SUFFIXES, ".png", ".jpg", ".jpeg", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".gif")
+MADE_BY = "made-by.json"  # beside verdicts: which model and values they are of
+FOLDER = "folder"  # by which detect tells Kubeflow, and so merge_verdicts, where it wrote
 LONGEST = 60  # characters of a file's name in the name of its folder
 
 

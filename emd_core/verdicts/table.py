@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emd_core.reading import reading
 from emd_core.storage.atomic import atomic_file
 from emd_core.verdicts.verdict import Answer, Track, Verdict
 
@@ -67,18 +68,27 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Write verdicts.parquet, and verdicts.csv for spreadsheets: there a text that could be a formula begins with '.
-
-    Returns: the table.
-    """
+    """Write what `write_table` does; returns the table."""
     verdicts = table(rows)
+    write_table(folder, verdicts)
+    return verdicts
+
+
+def write_table(folder: Path, verdicts: pd.DataFrame) -> None:
+    """Write verdicts.parquet, and verdicts.csv for spreadsheets: there a text that could be a formula begins with '."""
     with atomic_file(folder / "verdicts.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(verdicts, schema=COLUMNS, preserve_index=False), temporary)
     texts = [field.name for field in COLUMNS if pa.types.is_string(field.type)]
     safe = {name: verdicts[name].map(lambda text: f"'{text}" if text.startswith(FORMULA) else text) for name in texts}
     with atomic_file(folder / "verdicts.csv") as temporary:
         verdicts.assign(**safe).to_csv(temporary, index=False, encoding="utf-8")
-    return verdicts
+
+
+def read_table(folder: Path, remedy: str) -> pd.DataFrame:
+    """What `write_table` wrote; UserError with the remedy where that is not there."""
+    path = folder / "verdicts.parquet"
+    with reading(path, "a table of verdicts of this version", remedy):
+        return pq.read_table(path, schema=COLUMNS).to_pandas()
 
 
 def _is_video(verdict: Verdict) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from emd_core.errors import UserError
-from emd_core.expendable import Died, Expendable
+from emd_core.expendable import Died, Expendable, each
 
 Tell = Callable[[float], None]
 
@@ -86,3 +86,7 @@ def test_one_that_cannot_start_says_why() -> None:
     with pytest.raises(UserError, match="there is no model"):
         process(1)
     process.close()
+
+
+def test_nothing_to_do_is_done_without_a_process() -> None:
+    assert list(each([], [])) == []
