@@ -16,6 +16,7 @@ from emd_core.reading import TEXT, read_text, reading
 MOUNT = "/data"  # where the volume appears in a container
 SHM = "/dev/shm"  # PyTorch's workers share memory there; a container's own 64 MiB end in a bus error
 HOUR = 3600  # s
+TASKS = (*STAGES, "settle", "detect", "merge_verdicts")
 RESOURCES = ("cpu_request", "cpu_limit", "memory_request", "memory_limit")
 
 
@@ -74,7 +75,7 @@ class Cluster(Config):
 
     @model_validator(mode="after")
     def _stages(self) -> "Cluster":
-        if unknown := {*self.on_gpu, *self.timeout_h} - {*STAGES, "other"}:
+        if unknown := {*self.on_gpu, *self.timeout_h} - {*TASKS, "other"}:
             raise ValueError(f"on_gpu and timeout_h name no stage by '{min(unknown)}'")
         if "other" not in self.timeout_h:
             raise ValueError("timeout_h needs 'other', for the stages that it does not name")

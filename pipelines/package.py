@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from emd_core.errors import UserError
+from pipelines.server import options
 from pipelines.validate import check
 
 
@@ -17,6 +18,7 @@ def package_file(
     package: Path | None,
     image: str,
     params: Path | None,
+    dag: options.Dag,
     set: list[str] | None,
     cluster: Path,
     pool: list[str] | None,
@@ -30,7 +32,7 @@ def package_file(
             from pipelines.compile import compile  # imports every stage, which takes seconds
 
             package = Path(folder) / "pipeline.yaml"
-            compile(image=image, params=params, set=set, cluster=cluster, pool=pool, out=package)
+            compile(image=image, params=params, dag=dag, set=set, cluster=cluster, pool=pool, out=package)
         elif image or params or set or pool:
             raise UserError("--package is compiled already; leave out --image, --params, --set and --pool.")
         spec = check(package)

@@ -1,18 +1,18 @@
 """NAME=VALUE -> values for a run, of the types that the package declares, each checked as the compiler would."""
 
 import difflib
-import inspect
 import json
 from typing import Annotated, Any
 
 from kfp.pipeline_spec import pipeline_spec_pb2
-from pydantic import AfterValidator, Json, create_model
+from pydantic import AfterValidator, Field, Json, create_model
 
-from components import STAGES
-from components.command_line.stages import load_stage
+from components.command_line.stages import section_type
 from emd_core.config import Config, section
 from emd_core.errors import UserError
-from pipelines.cluster import Name, Pool
+from pipelines.cluster import TASKS, Name, Pool
+
+OnVolume = Annotated[str, Field(pattern=r"^[^./:][^:]*$", description="A folder, as seen from the volume's root.")]
 
 
 def typed_parameters(spec: Any, assignments: list[str] | None) -> dict[str, Any]:
@@ -65,10 +65,16 @@ def _all_shards(shards: list[str]) -> list[str]:
 
 def _rule(name: str) -> Any:
     """What pydantic asks of the pipeline's parameter of that name; None for any value."""
-    if name.endswith("_cfg") and (stage := name.removesuffix("_cfg")) in STAGES:
-        model = inspect.signature(load_stage(stage)).parameters["cfg"].annotation
+    if name.endswith("_cfg") and (stage := name.removesuffix("_cfg")) in TASKS:
+        model = section_type(stage)
         return Json[model], ...  # type: ignore[misc, valid-type]
     role, _, field = name.partition("_")
     if role in ("cpu", "gpu") and field in Pool.model_fields:
         return Pool.model_fields[field].annotation, Pool.model_fields[field]
-    return {"shards": (Annotated[list[str], AfterValidator(_all_shards)], ...), "claim": (Name, ...)}.get(name)
+    known: dict[str, Any] = {
+        "shards": Annotated[list[str], AfterValidator(_all_shards)],
+        "claim": Name,
+        "videos": OnVolume,
+        "verdicts": OnVolume,
+    }
+    return (known[name], ...) if name in known else None

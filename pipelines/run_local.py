@@ -30,13 +30,14 @@ def run_local(
     package: options.Package = None,
     image: options.Image = "",
     params: options.ParamsFile = None,
+    dag: options.Dag = "emd",
     set: options.Changes = None,
     parameter: options.Parameters = None,
     out: Annotated[Path, typer.Option(help="Folder for artifacts, and for what is done already.")] = Path("local_runs"),
     cache: Annotated[bool, typer.Option(help="Do not run again what ran with the same inputs.")] = True,
 ) -> None:
     """Run the whole Kubeflow pipeline in containers of this machine's Docker engine, without a cluster."""
-    with package_file(package, image, params, set, CLUSTER, None, cache) as (file, spec):
+    with package_file(package, image, params, dag, set, CLUSTER, None, cache) as (file, spec):
         values = typed_parameters(spec, parameter)
         require_webhook(os.environ.get("EMD_WEBHOOK", ""))
         if not run(file, image_of(spec), data.resolve(), out.resolve(), values, cache):

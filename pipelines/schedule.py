@@ -19,6 +19,7 @@ def schedule(
     package: options.Package = None,
     image: options.Image = "",
     params: options.ParamsFile = None,
+    dag: options.Dag = "emd",
     set: options.Changes = None,
     cluster: options.Cluster = options.CLUSTER,
     pool: options.Pools = None,
@@ -39,7 +40,7 @@ def schedule(
         server = Server(endpoint, namespace)
         return _delete(server, delete) if delete else _list(server)
     expression = _seconds_first(cron)
-    with package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
+    with package_file(package, image, params, dag, set, cluster, pool, cache) as (file, spec):
         values = typed_parameters(spec, parameter)
         server = Server(endpoint, namespace)
         version = server.upload(file, spec.pipeline_info.name, version_name or options.default_version_name())

@@ -19,7 +19,7 @@ MACHINERY = re.compile(
     r"|(exit-handler|for-loop|condition|condition-branches)-\d+(\.onExit)?"
 )
 ITERATIONS = "iteration-iterations"  # the group whose children are the loop's rounds
-SHARDED = ("extract-frames", "crop-faces", "generate-masks")  # in the loop
+SHARDED = ("extract-frames", "crop-faces", "generate-masks", "detect")  # in the loops
 # kfp's wait_for_run_completion knows no CANCELED and would wait for ever.
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 LAG = timedelta(minutes=1)  # what the server knows of a node may be so much older than its metadata

@@ -20,6 +20,7 @@ def submit(
     package: options.Package = None,
     image: options.Image = "",
     params: options.ParamsFile = None,
+    dag: options.Dag = "emd",
     set: options.Changes = None,
     cluster: options.Cluster = options.CLUSTER,
     pool: options.Pools = None,
@@ -36,7 +37,7 @@ def submit(
     namespace: options.Namespace = "",
 ) -> None:
     """Run the pipeline on Kubeflow and print the run's URL."""
-    with package_file(package, image, params, set, cluster, pool, cache) as (file, spec):
+    with package_file(package, image, params, dag, set, cluster, pool, cache) as (file, spec):
         values = typed_parameters(spec, parameter)
         server = Server(endpoint, namespace)
         version = server.upload(file, spec.pipeline_info.name, version_name or options.default_version_name())

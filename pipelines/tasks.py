@@ -213,6 +213,30 @@ def report(
 
 
 @dsl.container_component
+def settle(model: str, settled: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[valid-type]
+    command = ["python", "-m", "components.judging.settle"]
+    return dsl.ContainerSpec(image=IMAGE, command=command, args=["--model", model, *CONTEXT])
+
+
+@dsl.container_component
+def detect(cfg: str, videos: str, verdicts: str, model: str, shard: str, judged: Output[Artifact]) -> dsl.ContainerSpec:
+    # The verdicts stay on the volume, so that a shard that was killed goes on, and nobody else brings the reports into
+    # a pod; the artifact names their folder.
+    paths = (f"{MOUNT}/{videos}", "--out", f"{MOUNT}/{verdicts}/{shard}")
+    return _run("detect", *paths, "--section", cfg, "--model", model, "--shard", shard)
+
+
+@dsl.container_component
+def merge_verdicts(
+    verdicts: str,
+    shards: Input[List[Artifact]],  # noqa: UP006
+    table: Output[Dataset],
+    page: Output[HTML],
+) -> dsl.ContainerSpec:
+    return _run("merge_verdicts", "--out", f"{MOUNT}/{verdicts}")
+
+
+@dsl.container_component
 def notify(status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
     return dsl.ContainerSpec(
         image=IMAGE, command=["python", "-m", "components.cluster.notify"], args=["--status", status]

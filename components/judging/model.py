@@ -31,11 +31,11 @@ class Found(NamedTuple):
 
 
 def identify(reference: str) -> str:
-    """What `reference` names now; another word where it names another model. Nothing is fetched."""
+    """The address of what `reference` names now, which an alias that moves does not change. Nothing is fetched."""
     if is_folder(reference):
         return str(Path(reference).absolute())
     found = find(reference)
-    return f"{found.name} version {found.version}"
+    return f"models:/{found.name}/{found.version}"
 
 
 def find_model(reference: str, into: Path) -> Found:

@@ -4,7 +4,7 @@ import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ import typer
 Package = Annotated[Path | None, typer.Option(help="Compiled package; else it is compiled now.")]
 Image = Annotated[str, typer.Option(help="The project's image, by digest or by git revision.")]
 ParamsFile = Annotated[Path | None, typer.Option(help="Params file; its sections are the pipeline's defaults.")]
+Dag = Annotated[Literal["emd", "detect"], typer.Option(help="Train and promote a model, or judge a folder of videos.")]
 Changes = Annotated[list[str] | None, typer.Option(metavar="SECTION.KEY=VALUE", help="A value to change; repeatable.")]
 Cluster = Annotated[Path, typer.Option(help="Cluster file: node pools, volume, secrets.")]
 Pools = Annotated[list[str] | None, typer.Option("--pool", metavar="ROLE=BLOCK", help="Another block for cpu or gpu.")]

@@ -56,7 +56,7 @@ def contract(package: tuple[Any, Any]) -> dict[str, Any]:
 def test_every_profile_compiles_with_its_values_as_defaults(profile: Path, tmp_path: Path) -> None:
     given = compiled(tmp_path, profile)[0]["root"]["inputDefinitions"]["parameters"]
     for stage, values in read_params(profile).items():
-        if stage != "make_sample":  # a cluster trains on real data
+        if stage in STAGES and stage != "make_sample":  # a cluster trains on real data
             assert json.loads(given[f"{stage}_cfg"]["defaultValue"]) == values
     assert unseen(tmp_path / "pipeline.yaml") == []
 
@@ -166,19 +166,25 @@ def test_the_pools_values_are_the_parameters_defaults(package: tuple[Any, Any]) 
 
 
 def test_every_group_hands_down_the_parameters_that_its_tasks_use(package: tuple[Any, Any]) -> None:
-    """kfp 2.17 forgets those that are resources; then a task in a loop cannot find its memory limit."""
-    spec = package[0]
+    assert handed_down(package[0]) == []
 
-    def check(dag: Any, known: set[str]) -> None:
+
+def handed_down(spec: Any) -> list[str]:
+    """What a task reads and its group was not given; kfp 2.17 forgets parameters that are resources, and a task in a
+    loop then cannot find its memory limit."""
+    missing = []
+
+    def look(dag: Any, known: set[str]) -> None:
         for name, task in dag["tasks"].items():
             inputs = task["inputs"].get("parameters", {})
             read = {i["componentInputParameter"] for i in inputs.values() if "componentInputParameter" in i}
-            assert read <= known, name
+            missing.extend(f"{name}: {parameter}" for parameter in read - known)
             component = spec["components"][task["componentRef"]["name"]]
             if "dag" in component:
-                check(component["dag"], set(component["inputDefinitions"]["parameters"]))
+                look(component["dag"], set(component["inputDefinitions"]["parameters"]))
 
-    check(spec["root"]["dag"], set(spec["root"]["inputDefinitions"]["parameters"]))
+    look(spec["root"]["dag"], set(spec["root"]["inputDefinitions"]["parameters"]))
+    return missing
 
 
 def test_secrets_are_referenced_and_optional_never_inlined(package: tuple[Any, Any]) -> None:
@@ -226,7 +232,7 @@ def test_waits_are_what_the_cluster_file_says_and_an_attempt_of_days_can_be_retr
 
 
 def test_status_knows_which_stages_are_in_the_loop(package: tuple[Any, Any]) -> None:
-    assert set(package[0]["components"]["comp-for-loop-2"]["dag"]["tasks"]) == set(SHARDED)
+    assert {*package[0]["components"]["comp-for-loop-2"]["dag"]["tasks"], "detect"} == set(SHARDED)
 
 
 def test_a_run_has_a_deadline_and_its_pods_do_not_stay_for_ever(tmp_path: Path) -> None:
