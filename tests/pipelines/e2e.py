@@ -2,12 +2,13 @@
 
 Small sample data come from a real DVC repository, runs go to a real MLflow server, the end of each run to a webhook.
 Three runs: one whose training is preempted once and whose model is promoted, one that trains anew and whose model is
-refused, one whose crop step fails.
+refused, one whose crop step fails. Then the champion judges a folder of videos, one shard of which is killed.
 """
 
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,10 +22,12 @@ from typing import Any
 
 import docker
 import mlflow
+import pandas as pd
 import pytest
 
 from components.cluster.trainjob import job_name
 from emd_core.storage.manifest import MASKS, read_manifest
+from tests.fakes.tiny import cut_off
 
 PARAMS = "params/e2e.yaml"
 MODEL = "emd-detector"
@@ -97,13 +100,14 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
 def pipeline(
     volume: Path, tracking: str, webhook: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """Runs the pipeline with changed values; (exit code, names of the tasks whose containers ran, output)."""
+    """Runs a pipeline with changed values; (exit code, names of the tasks whose containers ran, output)."""
     out = tmp_path_factory.mktemp("runs")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking, "EMD_WEBHOOK": webhook[0], "NO_COLOR": "1"}
 
-    def run(*changes: str) -> tuple[int, list[str], str]:
+    def run(*changes: str, dag: str = "emd", parameters: tuple[str, ...] = ()) -> tuple[int, list[str], str]:
         command = ["run-local", "--image", os.environ["EMD_IMAGE"], "--data", str(volume), "--out", str(out)]
-        command += ["--params", PARAMS, *(f"--set={change}" for change in changes)]
+        command += ["--params", PARAMS, "--dag", dag, *(f"--set={change}" for change in changes)]
+        command += [f"--parameter={value}" for value in parameters]
         started = time.monotonic()
         with subprocess.Popen(
             [sys.executable, "-m", "pipelines", *command],
@@ -205,3 +209,44 @@ def test_a_failing_step_ends_the_run_red_and_the_exit_handler_tells(
     assert not {"merge-shards", "train-emd", "promote", "report"} & set(ran)
     assert ran[-1] == "notify"
     assert len(webhook[1]) == 3 and "ended: FAILED" in webhook[1][2]
+
+
+def kill_shard(verdicts: Path, done: dict[Path, int]) -> None:
+    """SIGKILL to the container of the first shard as soon as it has its first verdict, which is put into `done`."""
+    engine = docker.from_env()
+    while not done:
+        for container in engine.containers.list():
+            arguments = container.attrs["Args"]
+            first = {path: path.stat().st_mtime_ns for path in verdicts.glob("1/3/*/verdict.json")}
+            if first and "detect" in arguments and "1/3" in arguments:
+                container.kill()
+                done |= first
+        time.sleep(0.05)
+
+
+def test_a_folder_of_videos_gets_verdicts_in_shards(
+    pipeline: Any, volume: Path, webhook: tuple[str, list[str]]
+) -> None:
+    clips, verdicts = volume / "clips", volume / "verdicts"
+    clips.mkdir()
+    found = sorted((volume / "v1/dataset").glob("m*/Face2Face/c23/videos/*.mp4"))
+    found += sorted((volume / "v1/dataset").glob("o*/youtube/c23/videos/*.mp4"))
+    for video in found:
+        shutil.copy(video, clips)
+    cut_off(clips / found[1].name)
+    done: dict[Path, int] = {}
+    threading.Thread(target=kill_shard, args=(verdicts, done), daemon=True).start()
+    code, ran, text = pipeline("detect.workers=1", dag="detect", parameters=("videos=clips",))
+    assert code == 0, text[-3000:]
+    assert sorted(ran) == sorted(["settle", *["detect"] * 4, "merge-verdicts", "notify"]), "one is tried again"
+    assert 0 < len(done) < len(found) // 3, "the shard was killed in the middle"
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "what it had done is not done again"
+    table = pd.read_parquet(verdicts / "verdicts.parquet").set_index("path")
+    assert sorted(table.index) == sorted(video.name for video in found)
+    assert table.index[table["status"] == "unreadable"].tolist() == [found[1].name]
+    assert table.loc[found[1].name, "reasons"]
+    assert set(table["folder"].str[:3]) == {"1/3", "2/3", "3/3"}
+    assert all((verdicts / folder / "report.html").is_file() for folder in table["folder"])
+    assert set(table["model"]) == {f"{MODEL} version 1"}
+    assert "<html" in next(pipeline.out.rglob("merge-verdicts/page")).read_text()
+    assert webhook[1][-1].endswith("ended: SUCCEEDED")
