@@ -18,8 +18,8 @@ LONGEST = 60  # characters of a file's name in the name of its folder
 def find_files(paths: Sequence[Path], listed: Path | None) -> list[tuple[Path, str]]:
     """The files, each with the name that its verdict gives it: relative to the folder that was given.
 
-    A file that is named is always meant; of a folder those that look like videos or pictures, however deep. One that is
-    meant twice is judged once.
+    A file that is named is always meant; of a folder those that look like videos or pictures, however deep, but not
+    what detect wrote there. One that is meant twice is judged once.
 
     Raises:
         UserError: there is no such path, or nothing to judge.
@@ -41,18 +41,19 @@ def find_files(paths: Sequence[Path], listed: Path | None) -> list[tuple[Path, s
 
 
 def _below(folder: Path) -> list[Path]:
-    return [
-        Path(place) / name
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not is_companion(name)
-    ]
+    found = []
+    for place, folders, names in os.walk(folder):
+        if MADE_BY in names:
+            folders.clear()
+        else:
+            found += [Path(place) / n for n in names if n.lower().endswith(SUFFIXES) and not is_companion(n)]
+    return found
 
 
 def folder_of(path: Path, name: str) -> str:
     """The folder of a file's verdict: readable, the same for the same path, and another one for each."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).name).strip("._")[:LONGEST]
-    return f"{readable or 'file'}-{sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return f"{readable or 'file'}-{sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
 def own_share(files: list[tuple[Path, str]], shard: str) -> list[tuple[Path, str]]:
