@@ -127,9 +127,11 @@ def sentence(answer: Answer, tracks: Sequence[Track], reasons: Sequence[str]) ->
     """The answer, for people."""
     faces = f"{len(tracks)} face{'s' if len(tracks) != 1 else ''}"
     if answer is Answer.UNKNOWN:
-        return (
-            f"Cannot say. {reasons[0]}" if len(reasons) == 1 else f"Cannot say: {len(reasons)} reasons, listed below."
-        )
+        if len(reasons) == 1:
+            return f"Cannot say. {reasons[0]}"
+        if len(tracks) > 1 and all(track.answer is Answer.UNKNOWN for track in tracks):
+            return f"Cannot say: none of the {faces} can be judged."
+        return f"Cannot say: {len(reasons)} reasons, listed below."
     if answer is Answer.NOTHING:
         judged = sum(track.answer is Answer.NOTHING for track in tracks)
         return f"Nothing found in {faces if judged == len(tracks) else f'{judged} of {faces}'}."

@@ -145,6 +145,13 @@ def test_a_window_at_the_very_end_is_a_stretch_too() -> None:
         ([track(1, NOTHING), track(2, UNKNOWN, reasons=("a.",))], [9, 1], NOTHING, "Nothing found in 1 of 2 faces."),
         ([track(1, NOTHING), track(2, UNKNOWN, reasons=("Small.",))], [9, 8], UNKNOWN, "Cannot say. Face 2: Small."),
         ([track(1, UNKNOWN, reasons=("Small.",))], [9], UNKNOWN, "Cannot say. Small."),
+        ([track(1, UNKNOWN, reasons=("Small.", "Dark."))], [9], UNKNOWN, "Cannot say: 2 reasons, listed below."),
+        (
+            [track(n, UNKNOWN, reasons=("Small.",)) for n in (1, 2)],
+            [9, 9],
+            UNKNOWN,
+            "none of the 2 faces can be judged.",
+        ),
     ],
 )
 def test_faces_make_the_answer_on_a_file(tracks: list[Track], faces: list[float], answer: Answer, says: str) -> None:
