@@ -84,9 +84,9 @@ class Clients:
 
 
 def memory(process: psutil.Process) -> dict[str, float]:
-    """Resident MB of the service and of all its processes together."""
-    alive = [p for p in (process, *process.children(recursive=True)) if p.is_running()]
-    return {"service": process.memory_info().rss / 1e6, "all": sum(p.memory_info().rss for p in alive) / 1e6}
+    """Resident MB of the service's own process, and of all together, with what they share counted once (PSS)."""
+    every = [process, *process.children(recursive=True)]
+    return {"service": process.memory_info().rss / 1e6, "all": sum(p.memory_full_info().pss for p in every) / 1e6}
 
 
 async def run(url: str, process: psutil.Process, files: list[tuple[str, File]], clients: int) -> None:

@@ -48,9 +48,7 @@ async def receive(request: Request, folder: Path, cfg: Serve, stopping: Callable
                         _require_kind(bytes(first), request)
                 await file.write(chunk)
     except TimeoutError:
-        raise Refused(
-            408, f"The upload stood still for {cfg.stall_s:g} s, or took longer than {cfg.upload_s:g} s; send it again."
-        ) from None
+        raise Refused(408, f"The upload took longer than {cfg.upload_s:g} s; send it again.") from None
     if not size:
         raise Refused(400, f"The body is empty; {RAW}.")
     kind = _require_kind(bytes(first), request)
@@ -68,8 +66,11 @@ def _require_kind(first: bytes, request: Request) -> Kind:
 async def _chunks(request: Request, stall_s: float) -> AsyncIterator[bytes]:
     more = True
     while more:
-        async with asyncio.timeout(stall_s):
-            message = await request.receive()
+        try:
+            async with asyncio.timeout(stall_s):
+                message = await request.receive()
+        except TimeoutError:
+            raise Refused(408, f"The upload stood still for {stall_s:g} s; send it again.") from None
         if message["type"] == "http.disconnect":
             raise Refused(400, "The upload ended before its end; send it again.")
         more = message.get("more_body", False)

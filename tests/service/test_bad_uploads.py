@@ -15,7 +15,8 @@ RAW = "send the bytes of the file as the body, such as with curl --data-binary @
 EMPTY = f"The body is empty; {RAW}"
 LARGE = "The file is larger than 0.2 MB, the most that is taken here."
 OTHER = "The file is none that can be judged; it must be a PNG or JPEG picture, or a video (MP4, MOV, MKV,"
-SLOW = "The upload stood still for 0.8 s, or took longer than 2.5 s; send it again."
+STILL = "The upload stood still for 0.8 s; send it again."
+SLOW = "The upload took longer than 2.5 s; send it again."
 GONE = "There is no such verdict, or it was deleted after its time; send the file again."
 POST = b"POST /v1/verdicts HTTP/1.1\r\nHost: here\r\n"
 ENDLESS = 600  # chunks
@@ -121,9 +122,9 @@ LYING = {
         413,
         LARGE,
     ),
-    "less than its length": ([POST + b"Content-Length: 1000\r\n\r\n" + PNG], 408, SLOW),
-    "nothing after its length": ([POST + b"Content-Length: 1000\r\n\r\n"], 408, SLOW),
-    "chunks that stop": ([POST + b"Transfer-Encoding: chunked\r\n\r\n", chunk(PNG)], 408, SLOW),
+    "less than its length": ([POST + b"Content-Length: 1000\r\n\r\n" + PNG], 408, STILL),
+    "nothing after its length": ([POST + b"Content-Length: 1000\r\n\r\n"], 408, STILL),
+    "chunks that stop": ([POST + b"Transfer-Encoding: chunked\r\n\r\n", chunk(PNG)], 408, STILL),
 }
 
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import psutil
 import pytest
 
 from emd_core.errors import UserError
 from emd_core.expendable import Died, Expendable, each
 
+PINNED: list[bytearray] = []
 Tell = Callable[[float], None]
 
 
@@ -27,6 +29,11 @@ def double(item: int | str, tell: Tell) -> int:
         time.sleep(60)
     if item == "memory":
         return len(bytearray(3 * 2**30))
+    if item == "hoard":
+        del (large := {"freed": bytearray(30 * 2**20)})["freed"]  # from then on glibc puts smaller ones on its heap
+        blocks = [bytearray(2**17) for _ in range(2000)]
+        PINNED.append(blocks[-1])  # at the end of the heap, which therefore does not shrink
+        return len(large)
     if item == "refuse":
         raise UserError("no.")
     assert isinstance(item, int)
@@ -70,6 +77,15 @@ def test_a_death_while_idle_costs_nothing(process: Expendable[int | str, int]) -
     process.kill()
     process._process.join()
     assert process(3) == 6
+
+
+def test_freed_memory_is_given_back(process: Expendable[int | str, int]) -> None:
+    process(1)
+    running = psutil.Process(process._process.pid)
+    before = running.memory_info().rss
+    process("hoard")
+    process(1)
+    assert running.memory_info().rss - before < 50e6
 
 
 def test_what_the_work_raises_comes_through(process: Expendable[int | str, int]) -> None:
