@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from emd_core.errors import UserError
-
 LOCK = "in-use"  # locked by the service that lives; the system unlocks it, however that ends
 
 
@@ -21,9 +19,9 @@ def private_folder(work: Path | None) -> Iterator[Path]:
     """
     work = work or Path(tempfile.gettempdir()) / f"emd-serve-{os.getuid()}"
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if work.stat().st_uid != os.getuid():
-        raise UserError(f"{work} belongs to another user, who could read what is uploaded; pass --work with your own.")
     for old in work.glob("service-*"):
+        if old.is_symlink() or old.stat().st_uid != os.getuid():
+            continue  # laid there by somebody else
         with _held(old) as free:
             if free:
                 shutil.rmtree(old, ignore_errors=True)
