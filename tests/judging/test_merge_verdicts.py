@@ -48,6 +48,8 @@ def test_shards_that_are_no_parts_of_one_whole_are_refused(tmp_path: Path) -> No
         other = shard(tmp_path / named, ["c"], **made_by)
         with pytest.raises(UserError, match=f"{other} holds verdicts with another {named} than {first}"):
             merge_verdicts([first, second, other], tmp_path / "all")
+    with pytest.raises(UserError, match="another scale than"):
+        merge_verdicts([tmp_path / "scale", first], tmp_path / "all")
     again = shard(tmp_path / "again", ["b"])
     with pytest.raises(UserError, match=f"b is both in {second} and in {again}"):
         merge_verdicts([first, second, again], tmp_path / "all")
