@@ -30,7 +30,7 @@ demo: setup ## The main job on generated sample data: train, evaluate, gate, pro
 	python -m pipelines summary
 	rm -rf verdicts
 	python -m components detect $(VIDEOS)/original_sequences/youtube/c23/videos/044.mp4 \
-	  $(VIDEOS)/manipulated_sequences/Face2Face/c23/videos/044_045.mp4 --out verdicts
+	  $(VIDEOS)/manipulated_sequences/NeuralTextures/c23/videos/044_045.mp4 --out verdicts
 
 tables: setup ## The paper's tables and figures on the sample data; goes on where it was stopped
 	python -m pipelines experiments

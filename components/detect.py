@@ -116,5 +116,5 @@ def read_verdict(folder: Path) -> Verdict:
 def say(jobs: list[Job], out: Path) -> None:
     if len(jobs) <= PRINTED:
         for job in jobs:
-            print(f"{job.name}: {read_verdict(job.out).sentence}  {(job.out / REPORT)}")
+            print(f"{job.name}: {read_verdict(job.out).sentence}  {out / job.out.name / REPORT}")
     print(f"all {len(jobs)}: {out / 'index.html'}, {out / 'verdicts.csv'}")

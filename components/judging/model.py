@@ -1,6 +1,7 @@
 """The model that `--model` means: a folder on disk, or a version in the registry, fetched."""
 
 import hashlib
+import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +56,7 @@ def find_model(reference: str, into: Path) -> Found:
         )
     import mlflow
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     found = find(reference)
     fetched = mlflow.artifacts.download_artifacts(f"models:/{found.name}/{found.version}", dst_path=str(into))
     known = {"decision": found.tags.get("decision", ""), "data": found.tags.get("data.digest", "")}
