@@ -30,8 +30,9 @@ def compile_pipeline(params: Mapping[str, Mapping[str, Any]], cluster: Cluster, 
 
 def add_tasks(run: Run) -> None:
     given = run.given
-    model = run.task(tasks.settle, model=given["model"]).outputs["settled"]
+    # An artifact, as kfp.local 2.17 takes a task's output parameter for the item of a loop that is given it.
+    settled = run.task(tasks.settle, model=given["model"]).outputs["settled"]
     with dsl.ParallelFor(given["shards"], name="shards", parallelism=run.cluster.parallel_shards) as shard:
-        inputs = {"videos": given["videos"], "verdicts": given["verdicts"], "model": model, "shard": shard}
+        inputs = {"videos": given["videos"], "verdicts": given["verdicts"], "settled": settled, "shard": shard}
         judged = run.task(tasks.detect, **inputs).outputs["judged"]
     run.task(tasks.merge_verdicts, verdicts=given["verdicts"], shards=dsl.Collected(judged))

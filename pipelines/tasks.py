@@ -213,17 +213,19 @@ def report(
 
 
 @dsl.container_component
-def settle(model: str, settled: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[valid-type]
+def settle(model: str, settled: Output[Artifact]) -> dsl.ContainerSpec:
     command = ["python", "-m", "components.judging.settle"]
     return dsl.ContainerSpec(image=IMAGE, command=command, args=["--model", model, *CONTEXT])
 
 
 @dsl.container_component
-def detect(cfg: str, videos: str, verdicts: str, model: str, shard: str, judged: Output[Artifact]) -> dsl.ContainerSpec:
+def detect(
+    cfg: str, videos: str, verdicts: str, shard: str, settled: Input[Artifact], judged: Output[Artifact]
+) -> dsl.ContainerSpec:
     # The verdicts stay on the volume, so that a shard that was killed goes on, and nobody else brings the reports into
     # a pod; the artifact names their folder.
     paths = (f"{MOUNT}/{videos}", "--out", f"{MOUNT}/{verdicts}/{shard}")
-    return _run("detect", *paths, "--section", cfg, "--model", model, "--shard", shard)
+    return _run("detect", *paths, "--section", cfg, "--model", settled.path, "--shard", shard)
 
 
 @dsl.container_component

@@ -19,6 +19,7 @@ from emd_core.verdicts.judge import Judge
 from emd_core.verdicts.looking import Looking
 from emd_core.verdicts.verdict import Model, Software
 
+SETTLED = "model"  # by which settle tells Kubeflow, and so detect, what is meant
 FACES = "mtcnn.safetensors"  # the face detector's weights, in a registered model
 
 
@@ -49,6 +50,8 @@ def find_model(reference: str, into: Path) -> Found:
     Raises:
         UserError: there is no such model, or the registry does not answer.
     """
+    if Path(reference).is_file():  # what settle wrote
+        reference = read_json(Path(reference))[SETTLED]
     if is_folder(reference):
         folder = Path(reference)
         return found_in(

@@ -11,7 +11,7 @@ from components.command_line.exits import exit_on_user_error, telemetry_off
 from components.command_line.kubeflow import write_views
 from components.command_line.options import Kubeflow
 from components.command_line.stages import parse_json
-from components.judging.model import identify
+from components.judging.model import SETTLED, identify
 
 
 def settle(
@@ -21,7 +21,7 @@ def settle(
     """Hand the address of the version to Kubeflow."""
     settled = identify(model)
     print(f"{model} is {settled}")
-    write_views(parse_json(kubeflow, "--kubeflow"), {"settled": settled})
+    write_views(parse_json(kubeflow, "--kubeflow"), {"settled": {SETTLED: settled}})
 
 
 if __name__ == "__main__":

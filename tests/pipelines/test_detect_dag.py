@@ -75,9 +75,9 @@ def test_every_shard_gets_the_settled_version_and_all_of_them_are_joined(tmp_pat
     _, spec, _ = compiled(tmp_path)
     (loop,) = [c for name, c in spec["components"].items() if name.startswith("comp-for-loop")]
     assert set(loop["dag"]["tasks"]) == {"detect"} < set(SHARDED)
-    model = loop["dag"]["tasks"]["detect"]["inputs"]["parameters"]["model"]["componentInputParameter"]
-    assert model == "pipelinechannel--settle-settled"
-    assert read_tasks(spec).edges == {("merge_verdicts", "shards"): "detect"}
+    assert read_tasks(spec).edges == {("detect", "settled"): "settle", ("merge_verdicts", "shards"): "detect"}
+    args = spec["deploymentSpec"]["executors"]["exec-detect"]["container"]["args"]
+    assert args[args.index("--model") + 1] == "{{$.inputs.artifacts['settled'].path}}"
 
 
 def test_a_run_names_a_folder_on_the_volume(tmp_path: Path) -> None:
