@@ -62,7 +62,7 @@ def work(version: str, upload: Upload, tell: Tell) -> None:
         media=None,
         tracks=[],
         model=About(
-            name=version, reference="", digest="", network="", decision="", trained_on="", originals=None, limits=[]
+            name=version, reference="", digest="", network="", decision="", data="", originals=None, limits=[]
         ),
         software=Software(emd="", commit="", torch=""),
         judged_at="",
