@@ -244,6 +244,8 @@ def test_panels_of_what_there_is(data: Path, crops: FaceCrops, tmp_path: Path, m
     assert shown.count("no mask") == 2 and shown.count("true mask") == 4
     alone = FaceCrops(data / "faces", data / "masks", "test", ["DFDC"])
     monkeypatch.setattr(model, "fer", None)
-    monkeypatch.setattr(model, "forward", lambda image, _: (torch.randn(len(image), 2), torch.randn(image[:, :1].shape)))
+    monkeypatch.setattr(
+        model, "forward", lambda image, _: (torch.randn(len(image), 2), torch.randn(image[:, :1].shape))
+    )
     shown = titles(monkeypatch, tmp_path / "panels.png", model, alone)
     assert len(shown) == 3 * 4 and not any("expression" in title for title in shown)

@@ -61,9 +61,7 @@ def work(version: str, upload: Upload, tell: Tell) -> None:
         score=0.1,
         media=None,
         tracks=[],
-        model=About(
-            name=version, reference="", digest="", network="", decision="", data="", originals=None, limits=[]
-        ),
+        model=About(name=version, reference="", digest="", network="", decision="", data="", originals=None, limits=[]),
         software=Software(emd="", commit="", torch=""),
         judged_at="",
     )
