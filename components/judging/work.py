@@ -1,11 +1,13 @@
 """One file judged in a process that may die: its verdict, report and overlay in a folder of its own."""
 
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from components.judging.model import Found
+from emd_core.errors import UserError
 from emd_core.expendable import Expendable
 from emd_core.pages.overlay_video import write_overlay
 from emd_core.pages.verdict import write_report
@@ -44,7 +46,14 @@ def make_work(
 
 def judge_file(judge: Judge, overlays: Overlays, job: Job, progress: Callable[[float], None]) -> Verdict:
     """Judge a file and write its folder, whole or not at all."""
-    judgement = judge(job.path, job.name, progress)
+    try:
+        judgement = judge(job.path, job.name, progress)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a file that nobody thought of must not end the work on the others
+        traceback.print_exc()
+        reason = f"a fault of this program, {type(error).__name__}: {error}"
+        judgement = Judgement(unreadable(job.path, job.name, judge.model, judge.software, reason), [])
     verdict = judgement.verdict
     wanted = overlays == "all" or (overlays == "manipulated" and verdict.answer is Answer.MANIPULATED)
     with atomic_dir(job.out) as work:

@@ -15,7 +15,7 @@ import torch
 
 from components.detect import CHAMPION, detect
 from components.judging.model import load_judge
-from components.judging.work import OVERLAY, REPORT, VERDICT
+from components.judging.work import OVERLAY, REPORT, VERDICT, Job, judge_file
 from emd_core.errors import UserError
 from emd_core.models.checkpoint import save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
@@ -24,6 +24,7 @@ from emd_core.verdicts.verdict import Verdict
 from tests.fakes import tiny
 
 ROOT = Path(__file__).parents[2]
+Capture = pytest.CaptureFixture[str]
 FAST = ["detect.frames=4", "detect.overlays=all", "detect.min_face=30", "detect.workers=2"]
 
 
@@ -147,6 +148,14 @@ def test_mistakes_are_sentences(
     with pytest.raises(UserError) as error:
         detect(out=tmp_path / "out", **given)  # type: ignore[arg-type]
     assert says in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_fault_of_ours_costs_the_file_alone(model: Path, files: Path, tmp_path: Path, capsys: Capture) -> None:
+    judge = load_judge(str(model), ROOT / "params.yaml")
+    judge.looking = None  # type: ignore[assignment]
+    verdict = judge_file(judge, "all", Job(files / "a face.mp4", "a", tmp_path / "out"), lambda share: None)
+    assert verdict.status == "unreadable" and "a fault of this program, AttributeError" in verdict.sentence
+    assert (tmp_path / "out" / VERDICT).is_file() and "Traceback" in capsys.readouterr().err
 
 
 def test_five_lines_of_python(model: Path, files: Path) -> None:
