@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    if isinstance(error, EOFError):
+    if isinstance(error, EOFError | struct.error):
         return "it is cut off"
     said = " ".join(str(error).split())[:200].rstrip(".")
     return f"it lacks {said}" if isinstance(error, KeyError) else said or type(error).__name__
