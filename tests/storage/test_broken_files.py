@@ -1,7 +1,9 @@
 """Weights, states, locks and tables as a broken copy or another program leaves them; docs/bad-input.md."""
 
 import os
+import pickle
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from components.tracking import dvc_lock
 from emd_core.errors import UserError, fault_of_place
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.xception import without_classifier
+from emd_core.reading import reading
 from emd_core.storage.atomic import atomic_dir, atomic_file, resumable_dir
 from emd_core.storage.growing import ITEMS_PER_PART, GrowingTable, Grown
 from emd_core.storage.manifest import FACES, read_manifest
@@ -193,3 +196,12 @@ def test_a_disk_that_is_read_only_or_full(tmp_path: Path) -> None:
             refused("an output on a disk that is mounted read-only", opened.__enter__)
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("read", [lambda data: struct.unpack("I", data), lambda data: pickle.loads(data)])
+def test_what_lacks_bytes_is_cut_off(tmp_path: Path, read: Callable[[bytes], object]) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"\x80\x02")
+    sentence = r"is not a file of weights \(it is cut off\); copy it again"
+    with pytest.raises(UserError, match=sentence), reading(path, "a file of weights", "copy it again"):
+        read(path.read_bytes())
