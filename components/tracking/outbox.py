@@ -153,7 +153,8 @@ class Outbox:
         for record in self.unsent():
             noun = {"metrics": "point", "image": "picture", "file": "file"}.get(record["kind"], "note")
             counts[noun] += len(record["values"]) if noun == "point" else 1
-        return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for noun, n in counts.items())
+        told = ((noun, counts[noun]) for noun in ("point", "picture", "file", "note"))
+        return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for noun, n in told if n)
 
     def refused(self) -> int:
         """How many records the server refused."""

@@ -200,7 +200,7 @@ def test_a_server_gone_until_the_end_gets_it_from_the_next_stage(server: Server)
     server.kill()
     errors = end(training)
     (sentence,) = [line for line in errors.splitlines() if "did not take" in line]
-    assert re.search(r"did not take \d+ points, \d files?, \d pictures?, \d notes? of run train_emd \(", sentence)
+    assert re.search(r"did not take \d+ points, \d pictures?, \d files?, \d notes? of run train_emd \(", sentence)
     assert "/.mlflow-outbox/" in sentence and "the next stage or `python -m components sync` sends them" in sentence
     with pytest.raises(UserError, match="does not answer; start it, or set MLFLOW_TRACKING_URI"):
         sync()
