@@ -40,7 +40,7 @@ from emd_core.faces.boxes import Detection, crop_square, cut
 from emd_core.models.build import build_detector
 from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.detector import Detector
-from emd_core.models.emd import EMDConfig
+from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.storage.manifest import OK, VIDEOS, read_manifest
 from emd_core.verdicts.judge import Judge
@@ -165,9 +165,17 @@ class Reference:
             largest = max(boxes.tolist(), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
             square = crop_square(Detection(*largest, 1), frame.shape[1], frame.shape[0], 1.3)
             crop = torch.from_numpy(cut(np.asarray(frame, np.uint8), square, self.network.size))
-            logits, _ = self.network(crop.permute(2, 0, 1)[None].float() / 255)
-            scores.append(float(logits.softmax(1)[0, 1]))
+            scores.append(self.score(crop.permute(2, 0, 1)[None].float() / 255))
         return float(np.mean(scores)) if scores else float("nan")
+
+    def score(self, crop_13SS: torch.Tensor) -> float:
+        """What the network says; of Xception its encoder and head alone, as the loop knows no masks."""
+        if isinstance(self.network, EMD) and self.network.fer is None:
+            _, latent = self.network.encoder(crop_13SS * 2 - 1, None)
+            logits = self.network.fc(latent.mean(dim=(2, 3)))
+        else:
+            logits, _ = self.network(crop_13SS)
+        return float(logits.softmax(1)[0, 1])
 
 
 def show_answers(console: Console, demo: Path) -> None:
