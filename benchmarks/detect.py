@@ -41,6 +41,7 @@ from emd_core.models.build import build_detector
 from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD, EMDConfig
+from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.storage.manifest import OK, VIDEOS, read_manifest
 from emd_core.verdicts.judge import Judge
@@ -49,6 +50,11 @@ from emd_core.verdicts.verdict import Model
 from emd_core.video.decode import count_frames
 
 MODEL = Model(name="", reference="", digest="", network="", decision="", data="", originals=None, limits=[])
+CHECKPOINT_ONLY = """
+import pathlib, sys
+from benchmarks.detect import save_random
+save_random(pathlib.Path(sys.argv[1]), expression=True)
+"""
 RATES = {299: (6, 12, 18)}  # atrous rates by size of the network
 
 
@@ -116,12 +122,14 @@ def run_way(way: str, video: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        judge = random_judge(Path(folder), expression=way == "memory")
         if way == "memory":
+            subprocess.run([sys.executable, "-c", CHECKPOINT_ONLY, folder], check=True)  # its memory is not counted
+            judge = Judge(Path(folder) / CHECKPOINT, default_looking(), MODEL, software(), precision="auto")
             job = Job(video.absolute(), video.name, Path(folder) / "out")
             judge_file(judge, "all", job, lambda share: None)
             print(json.dumps({"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
             return
+        judge = random_judge(Path(folder), expression=False)
         if way == "every":
             judge.looking = judge.looking.model_copy(update={"frames": count_frames(video)})
         run: Callable[[Path], Any] = Reference(judge.network.detector) if way == "reference" else judge
@@ -132,12 +140,16 @@ def run_way(way: str, video: Path) -> None:
 
 
 def random_judge(folder: Path, *, expression: bool) -> Judge:
-    """The paper's network at 299 px with random weights; with its expression stream where that is asked for."""
+    """Judges with the paper's network at 299 px with random weights, with its expression stream or without."""
+    save_random(folder, expression=expression)
+    return Judge(folder / CHECKPOINT, default_looking(), MODEL, software(), precision="auto")
+
+
+def save_random(folder: Path, *, expression: bool) -> None:
     torch.manual_seed(0)
     config = EMDConfig(kind="emd", size=299, expression=expression, atrous_rates=RATES[299], pixel_loss="mean")
     network = build_detector(config, ESR(ESRConfig(size=96, branches=9)) if expression else None)
-    save_detector(folder / "model.safetensors", network)
-    return Judge(folder / "model.safetensors", default_looking(), MODEL, software(), precision="auto")
+    save_detector(folder / CHECKPOINT, network)
 
 
 def default_looking(params: Path = Path("params.yaml")) -> Looking:
@@ -182,7 +194,7 @@ def show_answers(console: Console, demo: Path) -> None:
     """The demo's model on its test videos: the reference's mean against 0.5, and the verdict's."""
     table = read_manifest(demo / "data/videos", VIDEOS).table
     table = table[(table["split"] == "test") & (table["status"] == OK)]
-    checkpoint = demo / "models/emd/model.safetensors"
+    checkpoint = demo / "models/emd" / CHECKPOINT
     reference = Reference(load_detector(checkpoint))
     judge = Judge(checkpoint, default_looking(demo / "params.yaml"), MODEL, software(), precision="auto")
     same, right = 0, {"reference": 0, "verdict": 0}

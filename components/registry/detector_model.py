@@ -36,7 +36,7 @@ BATCH = 16  # crops per pass; memory only
 CROP_SCALE = 1.3  # of FaceForensics++'s rule, as in training
 MIN_FACE = 40  # px
 LOOKING = Looking(
-    frames=16, every_s=0.5, min_face=MIN_FACE, detect_side=640, threshold=0.9, scale=CROP_SCALE, max_faces=10, batch=8
+    frames=16, every_s=0.5, min_face=MIN_FACE, detect_side=640, threshold=0.9, scale=CROP_SCALE, max_faces=10, batch=2
 )
 MODEL = Model(name="served model", reference="", digest="", network="", decision="", data="", originals=None, limits=[])
 MAGIC = (b"\x89PNG", b"\xff\xd8")  # how PNG and JPEG files begin
