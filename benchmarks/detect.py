@@ -176,7 +176,7 @@ class Reference:
                 continue
             largest = max(boxes.tolist(), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
             square = crop_square(Detection(*largest, 1), frame.shape[1], frame.shape[0], 1.3)
-            crop = torch.from_numpy(cut(np.asarray(frame, np.uint8), square, self.network.size))
+            crop = torch.from_numpy(cut(np.asarray(frame, np.uint8), square, self.network.side))
             scores.append(self.score(crop.permute(2, 0, 1)[None].float() / 255))
         return float(np.mean(scores)) if scores else float("nan")
 

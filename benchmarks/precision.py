@@ -15,7 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
-from emd_core.models.emd import EMDConfig, build_emd
+from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.models.parts.precision import Number, autocast, pick_device, processor, resolve
 
@@ -29,7 +29,7 @@ def main(
     device = pick_device()
     torch.manual_seed(0)
     config = EMDConfig(kind="emd", size=299, expression=True, atrous_rates=(6, 12, 18), pixel_loss="mean")
-    model = build_emd(config, ESR(ESRConfig(size=96, branches=9))).to(device).to(memory_format=torch.channels_last)
+    model = EMD(config, ESR(ESRConfig(size=96, branches=9))).to(device).to(memory_format=torch.channels_last)
     image_B3HW = torch.rand(batch, 3, 299, 299, device=device).to(memory_format=torch.channels_last)
     label_B, known_B = torch.arange(batch, device=device) % 2, torch.ones(batch, dtype=torch.bool, device=device)
     mask_B1HW = torch.zeros(batch, 1, 299, 299, device=device)

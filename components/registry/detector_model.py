@@ -99,7 +99,7 @@ class Detector(PythonModel):
                 square = self._square(image, find=bool((params or {}).get("detect_faces")))
                 reason = "no face found"
             if image is not None and square is not None:
-                crops[len(rows)] = cut(image, square, self.detector.size)
+                crops[len(rows)] = cut(image, square, self.detector.side)
                 rows.append({**square._asdict(), "status": "ok", "reason": ""})
             else:
                 rows.append({"status": "unreadable" if image is None else "no_face", "reason": reason})

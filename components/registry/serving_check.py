@@ -122,7 +122,7 @@ def own_answer(folder: str, checkpoint: Path) -> list[tuple[float, np.ndarray]]:
         image = decode(file)
         if image is None:
             raise NotServed("the stored example is no picture")
-        crop = cut(image, Square(0, 0, image.shape[0]), detector.size)
+        crop = cut(image, Square(0, 0, image.shape[0]), detector.side)
         (score,), (mask,) = predict(detector, torch.from_numpy(crop).permute(2, 0, 1)[None], precision)
         answers.append((float(score), mask))
     return answers

@@ -26,8 +26,6 @@ from emd_core.errors import Preempted, UserError
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.checkpoint import Calibration, save_detector
 from emd_core.models.detector import Detector
-from emd_core.models.emd import EMD
-from emd_core.models.multitask import MultiTask, load_published_multitask
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.precision import Precision, autocast, pick_device
 from emd_core.models.rule import Profile
@@ -48,8 +46,8 @@ class TrainEmd(Config):
     )
     network: NetworkConfig
     weights: str = Field(
-        description="Where theta starts: 'random'; Xception: 'imagenet' (timm's download) or a state-dict file; "
-        "MultiTask: the folder of its published files."
+        description="Where theta starts: 'random', or what docs/models.md names for the kind of network: 'imagenet' "
+        "(a download), a file or a folder of published weights."
     )
     warmup_epochs: int = Field(ge=0, description="Epochs in which all layers before conv4 are fixed; 3 in the paper.")
     epochs: int = Field(ge=0, description="Epochs after the warm-up; 20 in the paper. 0 keeps the weights as loaded.")
@@ -129,7 +127,12 @@ def train_emd(
             inputs = training_inputs(batches, mirroring, cache, device)
             done, started = len(losses), time.perf_counter()
             try:
-                for _ in _steps(model, optimizer, inputs, cfg.precision, losses):
+                learning = (
+                    _steps(model, optimizer, inputs, cfg.precision, losses)
+                    if model.by_gradient
+                    else _fit(model, stop.watch(inputs), losses)
+                )
+                for _ in learning:
                     state.watch(losses)
                     if stop.check():
                         state.save_within(losses, generators)
@@ -175,12 +178,8 @@ def make_detector(cfg: TrainEmd, fer: Path | None) -> Detector:
     if cfg.network.expression and fer is None:
         raise UserError("train_emd.network.expression is true, so the network needs --fer; name train_fer's output.")
     model = build_detector(cfg.network, load_esr(fer) if cfg.network.expression and fer else None)
-    if cfg.weights == "random":
-        return model
-    if isinstance(model, EMD):
-        model.encoder.load_weights(cfg.weights)
-    elif isinstance(model, MultiTask):
-        load_published_multitask(model, Path(cfg.weights))
+    if cfg.weights != "random":
+        model.load_published(cfg.weights)
     return model
 
 
@@ -226,8 +225,16 @@ def _steps(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        with torch.no_grad():
+            model.after_step()
         losses.append(loss.detach())
         yield
+
+
+def _fit(model: Detector, inputs: Iterable[Inputs], losses: list[Tensor]) -> Iterator[None]:
+    """The same for a network that learns from all crops at once: one loss, at the end."""
+    losses.append(model.fit((x.image_B3HW, x.label_B) for x in inputs))
+    yield
 
 
 def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:

@@ -1,25 +1,33 @@
-"""The variants: which network a config means."""
+"""The kinds of detector: which network a config means."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
-from emd_core.models.detector import Detector
-from emd_core.models.emd import EMDConfig, build_emd
-from emd_core.models.multitask import MultiTask, MultiTaskConfig
+from emd_core.models.detector import Detector, Network
+from emd_core.models.emd import EMD
+from emd_core.models.multitask import MultiTask
 from emd_core.models.parts.esr import ESR
 
-NetworkConfig = Annotated[EMDConfig | MultiTaskConfig, Field(discriminator="kind")]
+DETECTORS: tuple[type[Detector], ...] = (
+    EMD,
+    MultiTask,
+)
+
+if TYPE_CHECKING:
+    NetworkConfig = Network
+else:
+    NetworkConfig = Annotated[Union[tuple(d.config_type for d in DETECTORS)], Field(discriminator="kind")]  # noqa: UP007
 
 
-def build_detector(config: EMDConfig | MultiTaskConfig, fer: ESR | None) -> Detector:
+def build_detector(config: Network, fer: ESR | None) -> Detector:
     """The network with random weights; `fer` is given if, and only if, the config asks for expression features."""
     if config.expression != (fer is not None):
         raise ValueError(f"network.expression is {config.expression}, but fer is {type(fer).__name__}")
-    return build_emd(config, fer) if isinstance(config, EMDConfig) else MultiTask(config, fer)
+    return next(d for d in DETECTORS if isinstance(config, d.config_type))(config, fer)
 
 
-def network_name(config: NetworkConfig) -> str:
+def network_name(config: Network) -> str:
     """What the paper's tables call it, and its size: "emd 299 px", "xception 299 px", "multitask 256 px"."""
     names = {("emd", False): "xception", ("multitask", True): "multitask-fer"}
     return f"{names.get((config.kind, config.expression), config.kind)} {config.size} px"

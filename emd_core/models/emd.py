@@ -8,8 +8,7 @@ from pydantic import Field
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 from torch import Tensor, nn
 
-from emd_core.config import Config
-from emd_core.models.detector import Detector
+from emd_core.models.detector import Detector, Network, Publication
 from emd_core.models.parts.esr import ESR, FEATURE_CHANNELS
 from emd_core.models.parts.losses import PixelReduction, manipulation_loss
 from emd_core.models.xception import LATENT_CHANNELS, LOW_CHANNELS, XceptionEncoder
@@ -17,7 +16,7 @@ from emd_core.models.xception import LATENT_CHANNELS, LOW_CHANNELS, XceptionEnco
 DECODER_CHANNELS = 256
 
 
-class EMDConfig(Config):
+class EMDConfig(Network):
     """Xception + DeepLabV3+, with the expression stream (EMD; SimFER if that has one branch) or without."""
 
     kind: Literal["emd"]
@@ -30,10 +29,25 @@ class EMDConfig(Config):
 class EMD(Detector):
     """The paper's network; without `fer` its twin, called XceptionNet in the paper's tables."""
 
-    def __init__(self, config: EMDConfig, fer: ESR | None, encoder: XceptionEncoder, decoder: nn.Module) -> None:
-        super().__init__(config.size, fer)
-        self.config = config
-        self.encoder, self.decoder = encoder, decoder
+    config_type = EMDConfig
+    publication = Publication(
+        "Mazaheri and Roy-Chowdhury, Detection and Localization of Facial Expression Manipulations, WACV 2022",
+        "Xception: ImageNet's (timm), or a state dict of timm's or FaceForensics++'s Xception",
+        "Apache-2.0 (timm)",
+    )
+
+    def __init__(self, config: EMDConfig, fer: ESR | None = None) -> None:
+        super().__init__(config, fer)
+        self.encoder = XceptionEncoder(extra_channels=0 if fer is None else FEATURE_CHANNELS)
+        self.decoder = DeepLabV3PlusDecoder(
+            encoder_channels=(LATENT_CHANNELS, LATENT_CHANNELS, LOW_CHANNELS, LATENT_CHANNELS),  # it reads [2] and [-1]
+            encoder_depth=4,
+            out_channels=DECODER_CHANNELS,
+            atrous_rates=config.atrous_rates,
+            output_stride=16,
+            aspp_separable=True,
+            aspp_dropout=0.5,
+        )
         self.fc = nn.Linear(LATENT_CHANNELS, 2)
         self.mask = nn.Conv2d(DECODER_CHANNELS, 1, 1)
 
@@ -55,16 +69,5 @@ class EMD(Detector):
     def pretrained(self) -> Iterable[nn.Module]:
         return self.encoder.pretrained()
 
-
-def build_emd(config: EMDConfig, fer: ESR | None) -> EMD:
-    """EMD with random weights; load a checkpoint or the parts' weights into it."""
-    decoder = DeepLabV3PlusDecoder(
-        encoder_channels=(LATENT_CHANNELS, LATENT_CHANNELS, LOW_CHANNELS, LATENT_CHANNELS),  # it reads [2] and [-1]
-        encoder_depth=4,
-        out_channels=DECODER_CHANNELS,
-        atrous_rates=config.atrous_rates,
-        output_stride=16,
-        aspp_separable=True,
-        aspp_dropout=0.5,
-    )
-    return EMD(config, fer, XceptionEncoder(extra_channels=0 if fer is None else FEATURE_CHANNELS), decoder)
+    def load_published(self, weights: str) -> None:
+        self.encoder.load_weights(weights)

@@ -6,7 +6,6 @@ original; outside this file label 1 means manipulated, as everywhere.
 """
 
 import itertools
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from emd_core.config import Config
 from emd_core.errors import UserError
-from emd_core.models.detector import Detector, resize
+from emd_core.models.detector import Detector, Network, Publication, resize
 from emd_core.models.parts.esr import ESR, FEATURE_CHANNELS
 from emd_core.models.parts.losses import mean_of_known
 from emd_core.storage.weights import load_exactly, read_state_dict
@@ -27,7 +25,7 @@ LATENT_CHANNELS = 128
 LAST = 24  # index of the encoder's last convolution
 
 
-class MultiTaskConfig(Config):
+class MultiTaskConfig(Network):
     """MultiTask, with the expression stream (EnsFER; SimFER if that has one branch) or without."""
 
     kind: Literal["multitask"]
@@ -78,12 +76,18 @@ class Decoder(nn.Module):
 class MultiTask(Detector):
     """The score is the softmax of the two halves' mean activations; the mask is decoded from the winning half."""
 
+    config_type = MultiTaskConfig
+    publication = Publication(
+        "Nguyen et al., Multi-task Learning for Detecting and Segmenting Manipulated Facial Images, BTAS 2019",
+        "the folder of encoder_<n>.pt and decoder_<n>.pt",
+        "BSD-3-Clause",
+    )
+
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: MultiTaskConfig, fer: ESR | None) -> None:
-        super().__init__(config.size, fer)
-        self.config = config
+    def __init__(self, config: MultiTaskConfig, fer: ESR | None = None) -> None:
+        super().__init__(config, fer)
         self.encoder = Encoder(0 if fer is None else FEATURE_CHANNELS)
         self.decoder = Decoder()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
@@ -101,11 +105,11 @@ class MultiTask(Detector):
         """Activation + segmentation + reconstruction loss, all of weight 1 as published."""
         if expression_BChw is None:
             expression_BChw = self.expression_features(image_B3HW)
-        rgb = self.normalise(resize(image_B3HW, self.size))
+        rgb = self.normalise(self.view(image_B3HW))
         latent, activation_B2 = self.encode(rgb, expression_BChw)
         half_B = 1 - label_B
         seg_B2SS, rebuilt = self.decoder(keep_half(latent, half_B))  # in training the label chooses the half
-        mask_BSS = (resize(mask_B1HW, self.size) >= 0.5).long().squeeze(1)
+        mask_BSS = (resize(mask_B1HW, self.config.size) >= 0.5).long().squeeze(1)
         activation_loss = (activation_B2.float() - F.one_hot(half_B, 2)).abs().sum(1).mean()
         # The published loss takes the softmax twice: its network ends in one, and so does cross-entropy.
         entropy_BSS = F.cross_entropy(seg_B2SS.float().softmax(1), mask_BSS, reduction="none")
@@ -120,31 +124,28 @@ class MultiTask(Detector):
         latent = self.encoder(rgb_B3SS, expression_BChw)
         return latent, latent.unflatten(1, (2, -1)).abs().mean(dim=(2, 3, 4))
 
-    def pretrained(self) -> Iterable[nn.Module]:
-        return ()
+    def load_published(self, weights: str) -> None:
+        """The folder's encoder_<n>.pt and decoder_<n>.pt, the files that the authors published."""
+        folder = Path(weights)
+        if self.fer is not None:
+            raise UserError(
+                f"{folder} holds the published MultiTask, which knows no expression features; "
+                "set train_emd.network.expression to false, or train_emd.weights to 'random'."
+            )
+        for part, module in (("encoder", self.encoder), ("decoder", self.decoder)):
+            files = sorted(folder.glob(f"{part}_*.pt"))
+            if len(files) != 1:
+                raise UserError(
+                    f"{folder} holds {len(files)} files {part}_<n>.pt; it must hold exactly one encoder_<n>.pt and one "
+                    "decoder_<n>.pt, as the authors of MultiTask published them."
+                )
+            load_exactly(module, read_state_dict(files[0]), str(files[0]))
 
 
 def keep_half(latent: Tensor, half_B: Tensor) -> Tensor:
     """The latent map with its other half set to zero."""
     halves = latent.unflatten(1, (2, -1)) * F.one_hot(half_B, 2).to(latent.dtype)[:, :, None, None, None]
     return halves.flatten(1, 2)
-
-
-def load_published_multitask(model: MultiTask, folder: Path) -> None:
-    """Load the folder's encoder_<n>.pt and decoder_<n>.pt, the files that the authors published."""
-    if model.fer is not None:
-        raise UserError(
-            f"{folder} holds the published MultiTask, which knows no expression features; "
-            "set train_emd.network.expression to false, or train_emd.weights to 'random'."
-        )
-    for part, module in (("encoder", model.encoder), ("decoder", model.decoder)):
-        files = sorted(folder.glob(f"{part}_*.pt"))
-        if len(files) != 1:
-            raise UserError(
-                f"{folder} holds {len(files)} files {part}_<n>.pt; it must hold exactly one encoder_<n>.pt and one "
-                "decoder_<n>.pt, as the authors of MultiTask published them."
-            )
-        load_exactly(module, read_state_dict(files[0]), str(files[0]))
 
 
 def _up(inside: int, outside: int, stride: int) -> tuple[nn.Module, ...]:

@@ -108,7 +108,7 @@ NOWHERE = (Detection(0, 0, 0, 0, 0), Square(0, 0, 1))
 def judged(patches: list[Image], network: Network, faces: MtcnnDetector, scale: float) -> Iterator[Face]:
     """What the network says of each square patch; where it lies is not known here."""
     for some in in_batches(patches, CROPS):
-        crops = [resize(patch, network.detector.size) for patch in some]
+        crops = [resize(patch, network.detector.side) for patch in some]
         image_B3HW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
         score, mask, expression = predict_with_expression(network.detector, image_B3HW, network.precision)
         features = faces.features(crops, scale)

@@ -18,7 +18,7 @@ from emd_core.evaluation.perturbations import PERTURBATIONS
 from emd_core.evaluation.scoring import score_frames
 from emd_core.models.checkpoint import Calibration, load_detector, save_detector
 from emd_core.models.detector import Detector
-from emd_core.models.emd import EMDConfig, build_emd
+from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.pages.evaluation_figures import save_panels
@@ -70,7 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "model").mkdir()
     torch.manual_seed(0)
     config = EMDConfig(kind="emd", size=SIZE, expression=True, atrous_rates=(1, 1, 1), pixel_loss="mean")
-    model = build_emd(config, ESR(ESRConfig(size=54, branches=1)))
+    model = EMD(config, ESR(ESRConfig(size=54, branches=1)))
     with torch.no_grad():
         model.fc.weight *= 1000  # else an untrained network gives nearly the same score to every crop
     save_detector(root / "model" / CHECKPOINT, model, CALIBRATION)

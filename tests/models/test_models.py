@@ -11,7 +11,7 @@ from emd_core.detection.training import set_trainable
 from emd_core.errors import UserError
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.checkpoint import load_detector, save_detector
-from emd_core.models.emd import EMD, EMDConfig, build_emd
+from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.multitask import MultiTaskConfig
 from emd_core.models.parts.checkpoint import load_esr, save_esr
 from emd_core.models.parts.esr import ESR, ESRConfig, pool_branches, vote
@@ -24,7 +24,7 @@ FER = ESRConfig(size=64, branches=2)
 @pytest.fixture(scope="module")
 def emd() -> EMD:
     torch.manual_seed(0)
-    return build_emd(CONFIG, ESR(FER)).eval()
+    return EMD(CONFIG, ESR(FER)).eval()
 
 
 def count(module: torch.nn.Module) -> int:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emd_core.errors import UserError
-from emd_core.models.multitask import MultiTask, MultiTaskConfig, keep_half, load_published_multitask
+from emd_core.models.multitask import MultiTask, MultiTaskConfig, keep_half
 from emd_core.models.parts.esr import ESR, ESRConfig
 
 CONFIG = MultiTaskConfig(kind="multitask", size=64, expression=False)
@@ -77,7 +77,7 @@ def test_it_has_the_published_size() -> None:
 
 def test_published_weights_give_the_published_answers(states: tuple[State, State], tmp_path: Path) -> None:
     model = MultiTask(CONFIG, None).eval()
-    load_published_multitask(model, write(tmp_path, *states))
+    model.load_published(str(write(tmp_path, *states)))
     image = torch.rand(6, 3, 64, 64)
     score, mask = published(*states, image)
     with torch.inference_mode():
@@ -126,13 +126,13 @@ def test_wrong_files_are_refused(states: tuple[State, State], tmp_path: Path, ch
     encoder, decoder = (dict(state) for state in states)
     change(encoder, decoder)  # type: ignore[operator]
     with pytest.raises(UserError, match=sentence):
-        load_published_multitask(MultiTask(CONFIG, None), write(tmp_path, encoder, decoder))
+        MultiTask(CONFIG, None).load_published(str(write(tmp_path, encoder, decoder)))
 
 
 def test_a_folder_without_the_files_is_refused(states: tuple[State, State], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds 0 files encoder_<n>\.pt"):
-        load_published_multitask(MultiTask(CONFIG, None), tmp_path)
+        MultiTask(CONFIG, None).load_published(str(tmp_path))
     fer = ESR(ESRConfig(size=64, branches=1))
     with_fer = MultiTask(CONFIG.model_copy(update={"expression": True}), fer)
     with pytest.raises(UserError, match="knows no expression features"):
-        load_published_multitask(with_fer, write(tmp_path, *states))
+        with_fer.load_published(str(write(tmp_path, *states)))

@@ -23,7 +23,7 @@ import torch
 from components.registry.registration import register
 from emd_core.detection.inference import predict
 from emd_core.models.checkpoint import load_detector, save_detector
-from emd_core.models.emd import EMDConfig, build_emd
+from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.storage.pictures import decode
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("serving")
     torch.manual_seed(0)
     config = EMDConfig(kind="emd", size=64, expression=True, atrous_rates=(1, 2, 3), pixel_loss="mean")
-    network = build_emd(config, ESR(ESRConfig(size=64, branches=1)))
+    network = EMD(config, ESR(ESRConfig(size=64, branches=1)))
     with torch.no_grad():
         network.fc.weight *= 1000  # else an untrained network gives nearly the same score to every picture
     save_detector(root / CHECKPOINT, network)
