@@ -78,7 +78,8 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
             "precision": precision,
             "calibration": calibration and calibration._asdict(),
             "slices": figures_of,
-            "unknown": why_unknown(frames, figures_of),
+            "localises": detector.localises,
+            "unknown": why_unknown(frames, figures_of, localises=detector.localises),
         }
         if cfg.perturbations:
             metrics["robustness"] = {}

@@ -177,7 +177,8 @@ def score_again(champion: "ModelVersion", cfg: Promote, evaluation: Path, faces:
             f"the champion {champion.name} version {champion.version} cannot be scored again ({one_line(error)}), so "
             "it stays; restore its artifacts, or remove its alias champion in MLflow to promote without a comparison."
         ) from error
-    return Comparison(model=champion.tags.get(DIGEST, f"version {champion.version}"), slices=compare(ours, theirs))
+    name = champion.tags.get(DIGEST, f"version {champion.version}")
+    return Comparison(name, compare(ours, theirs), localises=detector.localises)
 
 
 def with_check(decision: Decision, check: Check) -> Decision:

@@ -81,7 +81,8 @@ class Detector(PythonModel):
 
         Returns:
             score: probability in [0, 1] that the face is manipulated.
-            mask: the crop's manipulated pixels, an 8-bit grey PNG in base64, 255 = surely manipulated.
+            mask: the crop's manipulated pixels, an 8-bit grey PNG in base64, 255 = surely manipulated; null where the
+                network does not localise.
             x, y, side: the crop in pixels of the picture.
             status: "ok", "no_face" or "unreadable"; where it is not ok, the columns above are null and
                 reason says why.
@@ -125,13 +126,14 @@ class Detector(PythonModel):
         (face,) = choose_face(self.faces.detect([image], MIN_FACE))
         return None if face is None else crop_square(face, width, height, CROP_SCALE)
 
-    def _score(self, crops: dict[int, NDArray[np.uint8]]) -> list[tuple[int, float, str]]:
+    def _score(self, crops: dict[int, NDArray[np.uint8]]) -> list[tuple[int, float, str | None]]:
         rows, results = list(crops), []
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             image_B3HW = torch.from_numpy(np.stack([crops[row] for row in batch])).permute(0, 3, 1, 2)
             scores, masks_BHW = predict(self.detector, image_B3HW, self.precision)
-            results += [(r, float(s), encode(m)) for r, s, m in zip(batch, scores, masks_BHW, strict=True)]
+            masks = [None] * len(batch) if masks_BHW is None else [encode(mask) for mask in masks_BHW]
+            results += [(row, float(score), mask) for row, score, mask in zip(batch, scores, masks, strict=True)]
         return results
 
 

@@ -15,12 +15,15 @@ from emd_core.models.parts.precision import Precision, autocast, to_input
 
 class Prediction(NamedTuple):
     score: np.ndarray  # B, probability that the face is manipulated
-    mask: np.ndarray  # BHW, that each pixel is
+    mask: np.ndarray | None  # BHW, that each pixel is; None where the model does not localise
     expression: np.ndarray | None  # B, the recognised class; None where the model recognises none
 
 
-def predict(model: Detector, image_B3HW: Tensor, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 RGB crops -> probability that the face is manipulated, B, and that each pixel is, BHW, in [0, 1]."""
+def predict(model: Detector, image_B3HW: Tensor, precision: Precision) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 RGB crops -> probability that the face is manipulated, B, and that each pixel is, BHW, in [0, 1].
+
+    The second is None where the model does not localise.
+    """
     return predict_with_expression(model, image_B3HW, precision)[:2]
 
 
@@ -32,8 +35,9 @@ def predict_with_expression(model: Detector, image_B3HW: Tensor, precision: Prec
         image = to_input(image_B3HW, device)
         features, expression_B = model.recognise(image)
         logits_B2, mask_B1HW = model(image, features)
-    score, mask = logits_B2.float().softmax(1)[:, 1].cpu().numpy(), mask_B1HW.float().sigmoid().squeeze(1).cpu().numpy()
-    if not (np.isfinite(score).all() and np.isfinite(mask).all()):
+    score = logits_B2.float().softmax(1)[:, 1].cpu().numpy()
+    mask = None if mask_B1HW is None else mask_B1HW.float().sigmoid().squeeze(1).cpu().numpy()
+    if not (np.isfinite(score).all() and (mask is None or np.isfinite(mask).all())):
         raise UserError(
             "the network's answers are not finite, so nothing can be said of them: its training diverged, or its "
             "numbers overflow; train it with a lower learning rate, or compute in fp32."
@@ -43,7 +47,7 @@ def predict_with_expression(model: Detector, image_B3HW: Tensor, precision: Prec
 
 def predict_all(
     model: Detector, crops: FaceCrops, batch_size: int, precision: Precision
-) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
-    """Each batch of the crops, in order, with its scores and mask scores."""
+) -> Iterator[tuple[Batch, np.ndarray, np.ndarray | None]]:
+    """Each batch of the crops, in order, with its scores and mask scores, as `predict` gives them."""
     for batch in crops.batches(np.arange(len(crops)), batch_size, drop_last=False):
         yield batch, *predict(model, batch.image, precision)

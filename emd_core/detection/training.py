@@ -260,8 +260,9 @@ def validate(
         right += int(((score > THRESHOLD) == label).sum())
         scores.append(score)
         loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
-        known = batch.known.numpy()
-        counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
+        if mask_score is not None:
+            known = batch.known.numpy()
+            counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
     figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
     if math.isfinite(miou := mean_iou(*counts.tolist())):
         figures["val/miou"] = miou

@@ -13,7 +13,7 @@ from emd_core.detection.metrics import COUNTS, THRESHOLD, mean_iou
 from emd_core.errors import UserError
 from emd_core.evaluation import bootstrap
 from emd_core.evaluation.gating import Difference
-from emd_core.evaluation.slices import has_masks, slice_rows, slices
+from emd_core.evaluation.slices import has_masks, judged_by_pixel, slice_rows, slices
 
 KEY = ["video", "quality", "frame"]
 TRUTH = ["label", "method", "target"]  # what two tables about the same frames agree on, beside the masks
@@ -47,9 +47,10 @@ def require_same_frames(candidate: pd.DataFrame, champion: pd.DataFrame) -> None
         )
     if keys[0].has_duplicates:
         raise UserError(f"the predictions hold {_frame(candidate, keys[0].duplicated())} twice; {remedy}")
-    # Whether a mask is known, and how many of its pixels are manipulated.
+    # Whether a mask is known, and how many of its pixels are manipulated, as far as both networks localise.
+    counted = judged_by_pixel(candidate) & judged_by_pixel(champion)
     truths = [
-        table[TRUTH].assign(known=table["mask_share"].notna(), pixels=table["fn"] + table["tp"])
+        table[TRUTH].assign(known=table["mask_share"].notna(), pixels=(table["fn"] + table["tp"]).where(counted, 0))
         for table in (candidate, champion)
     ]
     differ = (truths[0] != truths[1]).any(axis=1)
@@ -72,7 +73,8 @@ def _differences(candidate: pd.DataFrame, champion: pd.DataFrame) -> dict[str, D
     sums = [_by_target(table, target) for table in (candidate, champion)]
     weights = bootstrap.resample(np.zeros(len(sums[0])))  # one stratum: a target brings its original and its fakes
     found = {}
-    for figure in ("frame_accuracy", "miou") if has_masks(candidate) else ("frame_accuracy",):
+    masked = has_masks(candidate) and has_masks(champion)
+    for figure in ("frame_accuracy", "miou") if masked else ("frame_accuracy",):
         ours, theirs = (float(_figure(figure, table.sum(axis=0))) for table in sums)
         drawn = [_figure(figure, (weights @ table).T) for table in sums]
         difference = Difference(ours, theirs, *bootstrap.interval(drawn[0] - drawn[1]))

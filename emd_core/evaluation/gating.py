@@ -53,6 +53,7 @@ class Comparison(NamedTuple):
 
     model: str  # digest of the champion
     slices: Mapping[str, Mapping[str, Difference]]  # slice -> figure; what cannot be compared is not there
+    localises: bool = True  # whether the champion does
 
 
 class Service(NamedTuple):
@@ -98,7 +99,7 @@ def decide(
     checks = [_floor(metrics, name, figure, limit) for name, least in floors.items() for figure, limit in least.items()]
     if comparison is not None:
         for name in cfg.no_drop:
-            checks += [_drop(comparison, name, figure, margin) for figure, margin in cfg.max_drop.items()]
+            checks += [_drop(metrics, comparison, name, figure, margin) for figure, margin in cfg.max_drop.items()]
     for name in dict.fromkeys([*floors, *cfg.no_drop]):
         checks.append(_videos(_figure(metrics, name, "videos"), name, cfg.min_videos))
     latency, size = (None, metrics.get("size_mb")) if service is None else service
@@ -151,8 +152,7 @@ def _floor(metrics: Mapping[str, Any], slice_: str, figure: str, limit: float) -
     low, high = (metrics["slices"][slice_].get(f"{figure}_{end}") for end in ("low", "high"))
     passed = value is not None and _reaches(value, limit)
     if value is None:
-        why = metrics.get("unknown", {}).get(slice_, {}).get(figure) or UNKNOWN.get(figure, "not measured")
-        reason = f"{slice_}: {word} is unknown ({why}), but {limit:.4f} is asked for"
+        reason = f"{slice_}: {word} is unknown ({_why(metrics, slice_, figure)}), but {limit:.4f} is asked for"
     else:
         relation = "reaches" if passed else "is below"
         reason = f"{slice_}: {value:.4f} {relation} the limit of {limit:.4f} {word}"
@@ -168,12 +168,22 @@ def _floor(metrics: Mapping[str, Any], slice_: str, figure: str, limit: float) -
     )
 
 
-def _drop(comparison: Comparison, slice_: str, figure: str, margin: float) -> Check:
+def _why(metrics: Mapping[str, Any], slice_: str, figure: str) -> str:
+    """Why the candidate has no such figure."""
+    return metrics.get("unknown", {}).get(slice_, {}).get(figure) or UNKNOWN.get(figure, "not measured")
+
+
+def _drop(metrics: Mapping[str, Any], comparison: Comparison, slice_: str, figure: str, margin: float) -> Check:
     """Whether the candidate keeps up with the champion on one figure of one slice."""
     found = comparison.slices.get(slice_, {}).get(figure)
+    if figure == "miou" and not comparison.localises and metrics.get("localises", True):
+        reason = f"{slice_}: no loss of {WORDS[figure]}, as the champion does not localise"
+        return Check(
+            name="drop", slice=slice_, figure=figure, value=None, limit=-margin, verdict="passed", reason=reason
+        )
     if found is None or not all(map(math.isfinite, found)):
         scored = slice_ in comparison.slices
-        why = UNKNOWN.get(figure, "not measured") if scored else "it was not scored on this slice"
+        why = _why(metrics, slice_, figure) if scored else "it was not scored on this slice"
         reason = f"{slice_}: {WORDS[figure]} cannot be compared with the champion's ({why})"
         return Check(
             name="drop", slice=slice_, figure=figure, value=None, limit=-margin, verdict="failed", reason=reason

@@ -26,8 +26,8 @@ def score_frames(
 ) -> tuple[pd.DataFrame, Pixels]:
     """The crops' table with `score` and the pixel counts of COUNTS; the pixels' scores.
 
-    Crops of unknown mask (NaN in mask_share) have counts of 0 and no pixels. `perturbation` is a name in
-    PERTURBATIONS: what is done to the crops first.
+    Crops of unknown mask (NaN in mask_share), and all crops where the model does not localise, have counts of 0 and no
+    pixels. `perturbation` is a name in PERTURBATIONS: what is done to the crops first.
     """
     pixels: Pixels = defaultdict(PixelScores)
     score, counts = np.empty(len(crops)), np.zeros((len(crops), len(COUNTS)), np.int64)
@@ -35,13 +35,15 @@ def score_frames(
     progress = tqdm(total=len(crops), desc=f"evaluate {perturbation or ''}".strip(), unit="crop")
     for batch in _batches(crops, batch_size, perturbation):
         score[batch.index], mask_score = predict(model, batch.image, precision)
+        progress.update(len(batch.index))
+        if mask_score is None:
+            continue
         truth = batch.mask.squeeze(1).numpy()
         counts[batch.index] = confusion(mask_score > THRESHOLD, truth) * known[batch.index, None]
         rows = crops.table.iloc[batch.index]
         for method, quality in set(zip(rows["method"], rows["quality"], strict=True)):
             same = ((rows["method"] == method) & (rows["quality"] == quality)).to_numpy() & known[batch.index]
             pixels[method, quality].add(mask_score[same], truth[same])
-        progress.update(len(rows))
     progress.close()
     frames = crops.table[COLUMNS].assign(score=score)
     frames[COUNTS] = counts

@@ -22,6 +22,7 @@ from emd_core.evaluation.pixel_scores import PixelScores, pixel_roc
 from emd_core.models.checkpoint import Calibration
 from emd_core.storage.manifest import ORIGINAL
 
+NOT_LOCALISED = "the network says whether a face is manipulated, but not where"
 UNCALIBRATED = "the network carries no temperature and threshold, as it had no val split with both classes"
 PIXEL_FIGURES = ("pixel", "miou", "iou")  # how their names begin
 
@@ -38,15 +39,21 @@ def slices(frames: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def has_masks(frames: pd.DataFrame) -> bool:
-    """Is it known of any fake which of its pixels are manipulated?"""
-    return bool(((frames["label"] == 1) & frames["mask_share"].notna()).any())
+    """Is it known of any fake which of its pixels are manipulated, and does the network say which?"""
+    return bool(((frames["label"] == 1) & judged_by_pixel(frames)).any())
+
+
+def judged_by_pixel(frames: pd.DataFrame) -> pd.Series:
+    """Of which frames pixels were counted: their mask is known, and the network localises."""
+    return frames[COUNTS].sum(axis=1) > 0
 
 
 def summarise(frames: pd.DataFrame, pixels: Sequence[PixelScores], calibration: Calibration | None) -> dict[str, Any]:
     """All figures of one slice; None is what the slice cannot tell.
 
     `frames` has a row per frame: video (its key in VIDEOS), frame, label, score, mask_share (NaN: the mask is unknown)
-    and the pixel counts of COUNTS, 0 where the mask is unknown; `pixels` hold the scores of the frames of known mask.
+    and the pixel counts of COUNTS, 0 where the mask is unknown or the network gives none; `pixels` hold the scores of
+    the frames of known mask.
     A video's score is the mean of its frames'. The floors are what predicting "nothing is manipulated" would reach.
     `_low` and `_high` bound a figure's 95 % interval.
     """
@@ -83,7 +90,7 @@ def _class_figures(frames: pd.DataFrame, videos: pd.DataFrame, calibration: Cali
 
 
 def _pixel_figures(frames: pd.DataFrame, pixels: Sequence[PixelScores]) -> dict[str, Any]:
-    known = frames[frames["mask_share"].notna()]
+    known = frames[judged_by_pixel(frames)]
     fakes = known[known["label"] == 1]
     tn, fp, fn, tp = (int(n) for n in known[COUNTS].sum())
     false_positive_rate, true_positive_rate = pixel_roc(pixels)
@@ -133,12 +140,15 @@ def summarise_slices(
     }
 
 
-def why_unknown(frames: pd.DataFrame, figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+def why_unknown(
+    frames: pd.DataFrame, figures: Mapping[str, Mapping[str, Any]], *, localises: bool
+) -> dict[str, dict[str, str]]:
     """Slice -> figure that is None -> why; `figures` as summarise_slices gives them for these frames."""
     reasons = {}
     for method, quality in slices(frames):
         masked = has_masks(slice_rows(frames, method, quality))
         pixels = "its masks are all of one class" if masked else "no fake of it has a known mask"
+        pixels = pixels if localises else NOT_LOCALISED
         told = {"frame_accuracy_val_threshold": UNCALIBRATED, "ece_calibrated": UNCALIBRATED}
         unknown = [name for name, value in figures[f"{method}/{quality}"].items() if value is None]
         reasons[f"{method}/{quality}"] = {

@@ -24,15 +24,15 @@ from emd_core.storage.manifest import ORIGINAL
 
 def save_roc(path: Path, curves: pd.DataFrame) -> None:
     """Classification left, localisation right, one line per slice; `curves` as evaluation.roc_table makes them."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    titles = {"frame": "Classification", "pixel": "Localisation"}
+    tasks = [task for task in titles if task == "frame" or task in set(curves["task"])]
+    figure = Figure(figsize=(4.5 * len(tasks), 4), layout="constrained")
     names = sorted(curves["slice"].unique())  # a slice has one colour, also where the other has no curve
-    for axis, (task, title) in zip(
-        figure.subplots(1, 2), [("frame", "Classification"), ("pixel", "Localisation")], strict=True
-    ):
+    for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for name, curve in curves[curves["task"] == task].groupby("slice"):
             axis.plot(curve["fpr"], curve["tpr"], color=f"C{names.index(name)}", label=name)
         axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-        axis.set(title=title, xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        axis.set(title=titles[task], xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize="small", loc="lower right")
     FigureCanvasAgg(figure).print_png(str(path))
@@ -100,14 +100,17 @@ def pick_examples(frames: pd.DataFrame) -> list[int]:
 
 
 def save_panels(path: Path, model: Detector, crops: FaceCrops, frames: pd.DataFrame, precision: Precision) -> None:
-    """One row per example: original, manipulated, true mask, predicted mask, and what the expression network saw."""
+    """One row per example: original, manipulated, true mask, predicted mask, and what the expression network saw.
+
+    What the network does not tell has no column.
+    """
     rows = pick_examples(frames)
     fakes = crops.read(np.array(rows))
     score, mask_score = predict(model, fakes.image, precision)
     fer = model.fer
     if fer is not None:
         cam, expression = class_activation_map(fer, to_input(fakes.image, next(fer.parameters()).device))
-    columns = 4 if fer is None else 5
+    columns = 3 + (mask_score is not None) + (fer is not None)
     figure = Figure(figsize=(2 * columns, 2.35 * len(rows)), layout="constrained")
     for i, line in enumerate(figure.subplots(len(rows), columns, squeeze=False)):
         entry, image = frames.loc[rows[i]], fakes.image[i].permute(1, 2, 0).numpy()
@@ -117,11 +120,14 @@ def save_panels(path: Path, model: Detector, crops: FaceCrops, frames: pd.DataFr
             line[1], f"{entry['method']}/{entry['quality']}\n{entry['video'].split('/')[-1]} #{entry['frame']}", image
         )
         _show(line[2], "true mask" if known else "no mask", fakes.mask[i, 0].numpy() if known else None)
-        _show(line[3], f"predicted mask\nscore {score[i]:.2f}", mask_score[i])
+        if mask_score is not None:
+            _show(line[3], f"predicted mask\nscore {score[i]:.2f}", mask_score[i])
+        else:
+            line[1].set_title(f"{line[1].get_title()}\nscore {score[i]:.2f}", fontsize=9)
         if fer is not None:
-            _show(line[4], f"expression seen:\n{EXPRESSIONS[int(expression[i])]}", image)
+            _show(line[-1], f"expression seen:\n{EXPRESSIONS[int(expression[i])]}", image)
             heat = cv2.resize(cam[i].float().cpu().numpy(), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            line[4].imshow(heat, cmap="jet", vmin=0, vmax=1, alpha=0.45)
+            line[-1].imshow(heat, cmap="jet", vmin=0, vmax=1, alpha=0.45)
     FigureCanvasAgg(figure).print_png(str(path))
 
 

@@ -30,7 +30,7 @@ class Mark(NamedTuple):
     x: float  # left edge of its square, px of the picture
     y: float  # upper edge
     side: float
-    mask: NDArray[np.uint8]  # SS, of the square; probability that a pixel is manipulated, 255 = 1
+    mask: NDArray[np.uint8] | None  # SS, of the square; probability that a pixel is manipulated, 255 = 1
     answer: Answer
     now: bool  # whether it is manipulated at this very moment
     words: str  # beside the box
@@ -54,13 +54,13 @@ def draw_mark(image: Picture, mark: Mark) -> None:
 
 
 def draw_mask(
-    image: Picture, mask: NDArray[np.uint8], square: tuple[int, int, int], colour: Colour, *, tinted: bool
+    image: Picture, mask: NDArray[np.uint8] | None, square: tuple[int, int, int], colour: Colour, *, tinted: bool
 ) -> None:
-    """Outline a mask in the square (x, y, side) of `image`; tinted, where it counts as manipulated."""
+    """Outline a mask in the square (x, y, side) of `image`; tinted, where it counts as manipulated. None: no mask."""
     x, y, side = square
     height, width = image.shape[:2]
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
-    if left >= right or top >= bottom or mask.max() <= HALF:
+    if mask is None or left >= right or top >= bottom or mask.max() <= HALF:
         return
     whole = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
     on = (whole[top - y : bottom - y, left - x : right - x] > HALF).astype(np.uint8)

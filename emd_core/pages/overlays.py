@@ -31,7 +31,7 @@ def overlays(model: Detector, crops: FaceCrops, rows: dict[str, int], precision:
         truth = batch.mask[i, 0].numpy() if batch.known[i] else None
         tiles = [
             Tile(crop, truth, [f"{entry['video']} #{entry['frame']}"]),
-            Tile(crop, mask_score[i] > THRESHOLD, [f"score {score[i]:.2f}"]),
+            Tile(crop, None if mask_score is None else mask_score[i] > THRESHOLD, [f"score {score[i]:.2f}"]),
         ]
         pictures[name] = contact_sheet(tiles, columns=2)
     return pictures
@@ -43,7 +43,7 @@ def worst_frames(
     """The frames judged most wrongly, the worst first, at most `count`; none that was judged rightly.
 
     frames: as score_frames returns them for the crops. Columns truth and found are pictures with the masks drawn in;
-    they come first, as MLflow's page shows four columns without scrolling.
+    they come first, as MLflow's page shows four columns without scrolling. A model that does not localise has no found.
     """
     error = (frames["score"] - frames["label"]).abs()
     rows = error[error > THRESHOLD].sort_values(ascending=False, kind="stable").index[:count].to_numpy()
@@ -54,7 +54,7 @@ def worst_frames(
     _, mask_score = predict(model, batch.image, precision)
     images = batch.image.permute(0, 2, 3, 1).numpy()
     truth = [mask if known else None for mask, known in zip(batch.mask[:, 0].numpy(), batch.known, strict=True)]
-    masks = {"truth": truth, "found": list(mask_score > THRESHOLD)}
+    masks = {"truth": truth} | ({} if mask_score is None else {"found": list(mask_score > THRESHOLD)})
     for place, (name, drawn) in enumerate(masks.items()):
         pictures = [overlay(*pair, TILE) for pair in zip(images, drawn, strict=True)]
         table.insert(place, name, pd.Series(pictures, dtype=object))

@@ -40,9 +40,8 @@ class Look(NamedTuple):
 
     seen: Seen
     picture: bytes  # JPEG of the square that was judged, looking.THUMBNAIL px
-    mask: NDArray[
-        np.uint8
-    ]  # looking.MASK_SIDE px, of the same square; probability that a pixel is manipulated, 255 = 1
+    # looking.MASK_SIDE px, of the same square; probability that a pixel is manipulated, 255 = 1; None: not localised
+    mask: NDArray[np.uint8] | None
 
 
 class Judgement(NamedTuple):
@@ -80,7 +79,8 @@ class Judge:
         self.network = Network(load_detector(checkpoint).to(device).to(memory_format=torch.channels_last), precision)
         self.rule, self.looking, self.software = load_rule(checkpoint), looking, software
         self.faces = MtcnnDetector(looking.threshold, str(device), weights=faces)
-        self.model = model.model_copy(update={"network": network_name(self.network.detector.config)})
+        network = self.network.detector
+        self.model = model.model_copy(update={"network": network_name(network.config), "localises": network.localises})
 
     def _about_model(self, kind: Literal["picture", "video"]) -> Model:
         """The model with the limits that hold for a file of this kind."""
@@ -182,7 +182,8 @@ class Judge:
             for (frame, face), value in zip(shown, odds, strict=True)
         ]
         meant = [face for frame, face in shown if within(frame.time_s, decision.stretches)]
-        where, mask_share = place(meant) if decision.answer is Answer.MANIPULATED else ([], None)
+        found = decision.answer is Answer.MANIPULATED and self.model.localises
+        where, mask_share = place(meant) if found else ([], None)
         seen = [look.seen for look in looks]
         return Track(
             number=number,
@@ -217,9 +218,10 @@ def within(time_s: float, stretches: list[Stretch]) -> bool:
 
 def place(faces: list[Face]) -> tuple[list[str], float]:
     """Where the masks of faces lie, in words, and their mean share of the square."""
-    covered = [share_of_parts(face.mask >= MASK_ON, face.landmarks) for face in faces]
+    masks = [(face.mask >= MASK_ON, face.landmarks) for face in faces if face.mask is not None]
+    covered = [share_of_parts(mask, landmarks) for mask, landmarks in masks]
     mean = {part: float(np.mean([shares[part] for shares in covered])) for part in covered[0]}
-    return in_words(mean), float(np.mean([(face.mask >= MASK_ON).mean() for face in faces]))
+    return in_words(mean), float(np.mean([mask.mean() for mask, _ in masks]))
 
 
 def shares(expressions: list[str | None]) -> dict[str, float]:

@@ -61,7 +61,9 @@ class Face(NamedTuple):
     square: Square
     score: float  # as the network gives it
     expression: int | None
-    mask: NDArray[np.uint8]  # MASK_SIDE x MASK_SIDE, 255 = surely manipulated
+    mask: (
+        NDArray[np.uint8] | None
+    )  # MASK_SIDE x MASK_SIDE, 255 = surely manipulated; None: the network does not localise
     picture: bytes  # JPEG, THUMBNAIL x THUMBNAIL
     sharpness: float
     features: NDArray[np.floating]  # of the face detector's last network
@@ -113,17 +115,21 @@ def judged(patches: list[Image], network: Network, faces: MtcnnDetector, scale: 
         score, mask, expression = predict_with_expression(network.detector, image_B3HW, network.precision)
         features = faces.features(crops, scale)
         for i, (patch, crop) in enumerate(zip(some, crops, strict=True)):
-            small = cv2.resize(mask[i], (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
             yield Face(
                 *NOWHERE,
                 score=float(score[i]),
                 expression=None if expression is None else int(expression[i]),
-                mask=np.rint(small * 255).astype(np.uint8),
+                mask=None if mask is None else small_mask(mask[i]),
                 picture=thumbnail(patch),
                 sharpness=sharpness(crop),
                 features=features[i],
                 landmarks=np.zeros((5, 2)),
             )
+
+
+def small_mask(mask_SS: NDArray[np.floating]) -> Image:
+    small = cv2.resize(mask_SS, (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
+    return np.rint(small * 255).astype(np.uint8)
 
 
 def thumbnail(patch: Image) -> bytes:

@@ -49,7 +49,10 @@ class Track(Config):
     end_s: float = Field(ge=0)
     side: int = Field(ge=1, description="Median side of the squares that were judged, px.")
     stretches: list[Stretch] = Field(description="When; empty unless the answer is manipulated.")
-    where: list[str] = Field(description="Where, in words: mouth, eyes and brows, nose, whole face, outside the face.")
+    where: list[str] = Field(
+        description="Where, in words: mouth, eyes and brows, nose, whole face, outside the face; empty where the model "
+        "does not localise."
+    )
     mask_share: float | None = Field(
         ge=0, le=1, description="Manipulated share of the square, mean over the stretches."
     )
@@ -81,6 +84,7 @@ class Model(Config):
     reference: str = Field(description="By which it was asked for, such as models:/emd-detector@champion.")
     digest: str = Field(description="First 12 hex digits of the SHA-256 of its checkpoint.")
     network: str
+    localises: bool = Field(default=True, description="Whether it says where, too; if not, masks and places are empty.")
     decision: str = Field(description="Why it is in use; empty where it was never promoted.")
     data: str = Field(description="Id of the data set that it was judged on; empty where that is not known.")
     originals: int | None = Field(description="Originals of the validation data that the limits rest on.")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from emd_core.detection.calibration import Calibration
+from emd_core.detection.metrics import COUNTS
 from emd_core.errors import UserError
 from emd_core.evaluation.comparison import compare
 from emd_core.evaluation.pixel_scores import PixelScores
@@ -128,3 +129,9 @@ def test_a_frame_that_is_named_twice_is_refused() -> None:
     table = pd.concat([scored(), scored().iloc[:1]])
     with pytest.raises(UserError, match="hold frame 0 of original/c23/000 twice"):
         compare(table, table)
+
+
+def test_networks_that_do_not_localise_are_compared_by_accuracy_alone() -> None:
+    blind = scored(chance(0.1, 0)).assign(**dict.fromkeys(COUNTS, 0))
+    for pair in ((blind, scored()), (scored(), blind), (blind, blind)):
+        assert {tuple(figures) for figures in compare(*pair).values()} == {("frame_accuracy",)}

@@ -13,6 +13,7 @@ from mlflow.models.evaluation.validation import ModelValidationFailedException
 from components.gate import gate, write_decision
 from emd_core.errors import UserError
 from emd_core.evaluation.gating import Comparison, Decision, Difference, Gate, Service, decide
+from emd_core.evaluation.slices import NOT_LOCALISED
 from pipelines.summary import FIGURES, summary
 
 F2F, NT, DF = "Face2Face/c23", "NeuralTextures/c23", "Deepfakes/c23"
@@ -303,3 +304,19 @@ def test_the_summary_tells_the_final_decision(
     said = capsys.readouterr().out
     assert "Promotion: Promote (no champion yet): all 8 checks passed." in said and "pending" not in said
     assert "Registered model: sample version 1, alias champion" in said
+
+
+def test_who_does_not_localise_fails_where_that_is_asked_for() -> None:
+    """Floors and drops of mIoU fail with that reason; against such a champion none is lost."""
+    why = {name: {MIOU: NOT_LOCALISED} for name in (F2F, NT, DF)}
+    blind = metrics({(name, MIOU): None for name in (F2F, NT, DF)}, localises=False, unknown=why)
+    compared = against({(name, MIOU): None for name in (F2F, NT, DF)})
+    decision = decide(blind, CFG, comparison=compared)
+    assert {figure for *_, figure in failed(decision)} == {MIOU}
+    assert {name for name, *_ in failed(decision)} == {"floor", "drop"}
+    assert all(NOT_LOCALISED in check.reason for check in decision.checks if check.verdict == "failed")
+    alone = CFG.model_copy(update={"floors": {"Face2Face": {"c23": {ACCURACY: 0.9}}}, "max_drop": {ACCURACY: 0.02}})
+    assert decide(blind, alone, comparison=compared).promote
+    replaced = decide(metrics(localises=True), CFG, comparison=compared._replace(localises=False))
+    assert replaced.promote
+    assert "as the champion does not localise" in check_of(replaced, "drop", F2F, MIOU).reason

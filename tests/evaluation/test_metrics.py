@@ -37,7 +37,7 @@ from emd_core.detection.metrics import (
 from emd_core.evaluation import bootstrap
 from emd_core.evaluation.pixel_scores import CAPACITY, PixelScores, pixel_roc
 from emd_core.evaluation.scoring import roc_table
-from emd_core.evaluation.slices import UNCALIBRATED, summarise, summarise_slices, why_unknown
+from emd_core.evaluation.slices import NOT_LOCALISED, UNCALIBRATED, summarise, summarise_slices, why_unknown
 
 AS_TRAINED = Calibration(temperature=1.0, threshold=0.5)
 
@@ -258,14 +258,16 @@ def test_pixel_figures_are_counted_where_the_mask_is_known() -> None:
 
 def test_every_figure_that_is_unknown_has_its_reason() -> None:
     without = [row | {"mask_share": float("nan")} | dict.fromkeys(COUNTS, 0) for row in BY_HAND]
-    for rows, reasons in (
-        (BY_HAND, {UNCALIBRATED}),
-        ([row for row in BY_HAND if row["label"]], {UNCALIBRATED, "it has no originals"}),
-        (without, {UNCALIBRATED, "no fake of it has a known mask"}),
+    blind = [row | dict.fromkeys(COUNTS, 0) for row in BY_HAND]
+    for rows, localises, reasons in (
+        (BY_HAND, True, {UNCALIBRATED}),
+        ([row for row in BY_HAND if row["label"]], True, {UNCALIBRATED, "it has no originals"}),
+        (without, True, {UNCALIBRATED, "no fake of it has a known mask"}),
+        (blind, False, {UNCALIBRATED, NOT_LOCALISED}),
     ):
         frames = pd.DataFrame(rows)
         figures = summarise_slices(frames, defaultdict(some), None)
-        told = why_unknown(frames, figures)["Face2Face/c23"]
+        told = why_unknown(frames, figures, localises=localises)["Face2Face/c23"]
         assert set(told) == {name for name, value in figures["Face2Face/c23"].items() if value is None}
         assert set(told.values()) == reasons
 

@@ -1,6 +1,5 @@
 """From a file to a verdict: everybody's faces, over time, in whatever file."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -34,20 +33,13 @@ class Greenish(Detector):
     """Takes a face for manipulated where it is green, and marks the green pixels."""
 
     def __init__(self) -> None:
-        super().__init__(SIZE, None)
-        self.config = MultiTaskConfig(kind="multitask", size=SIZE, expression=False)
+        super().__init__(MultiTaskConfig(kind="multitask", size=SIZE, expression=False))
         self.weight = nn.Parameter(torch.ones(()))
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
         green = (image_B3SS[:, 1] - image_B3SS[:, 0] > 0.3).float()
         logit = torch.where(green.mean(dim=(1, 2)) > 0.02, 5.0, -5.0) * self.weight
         return torch.stack([-logit / 2, logit / 2], dim=1), (green[:, None] - 0.5) * 20
-
-    def loss(self, *_: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def pretrained(self) -> Iterable[nn.Module]:
-        return ()
 
 
 def scene(*faces: tuple[int, bool], width: int = 320, height: int = 160, grey: int = 110) -> tiny.Image:
