@@ -73,7 +73,9 @@ class Results:
             (
                 self.paper["rows"][network],
                 [
-                    entry(self.figures(self.find(network, column)), figure, beside, scores[network].get(column))
+                    entry(
+                        self.figures(self.find(network, column)), figure, beside, self.quoted(network, scores, column)
+                    )
                     for column in columns
                 ],
             )
@@ -81,18 +83,24 @@ class Results:
         ]
         return Table(title, [self.paper["columns"][column] for column in columns], rows, notes)
 
+    def quoted(self, network: str, scores: Mapping[str, Mapping[str, float]], column: str) -> str:
+        """What the paper says, and whether it measured that itself; "" where it says nothing."""
+        value = scores[network].get(column)
+        source = "literature" if network in self.paper["literature"] else "paper"
+        return "" if value is None else f"{source} {value:.2f}"
+
 
 def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def entry(figures: Figures | None, name: str, beside: Sequence[str], paper: float | None) -> Entry | None:
-    """A figure with its interval, those named in `beside`, and the paper's."""
+def entry(figures: Figures | None, name: str, beside: Sequence[str], quoted: str = "") -> Entry | None:
+    """A figure with its interval, those named in `beside`, and what the paper says."""
     if figures is None or figures.get(name) is None:
         return None
     notes = [f"[{percent(figures[f'{name}_low'])}, {percent(figures[f'{name}_high'])}]"]
     notes += [f"{BESIDE[key]} {percent(figures[key])}" for key in beside]
-    notes += [] if paper is None else [f"paper {paper:.2f}"]
+    notes += filter(None, [quoted])
     return Entry(percent(figures[name]), notes)
 
 
@@ -102,13 +110,18 @@ BESIDE = {"video_accuracy": "videos", "pixel_accuracy_floor": "floor", "miou_flo
 def paper_tables(results: Results) -> list[Table]:
     paper = results.paper
     scores2, notes2, notes4 = paper["table2"], paper["notes"]["table2"], paper["notes"]["table4"]
-    only_f2f = {row: {c: v for c, v in values.items() if c.startswith("Face2Face")} for row, values in scores2.items()}
     table5 = [
         {row: {c: pair[k] for c, pair in values.items()} for row, values in paper["table5"].items()} for k in (0, 1)
     ]
     return [
         results.table("Table 2: accuracy of classification", "frame_accuracy", scores2, ["video_accuracy"], notes2),
-        results.table("Table 3: Face2Face at both qualities", "frame_accuracy", only_f2f, ["video_accuracy"], []),
+        results.table(
+            "Table 3: Face2Face at both qualities",
+            "frame_accuracy",
+            paper["table3"],
+            ["video_accuracy"],
+            paper["notes"]["table3"],
+        ),
         results.table(
             "Table 4: accuracy of segmentation, per pixel",
             "pixel_accuracy",
@@ -162,9 +175,9 @@ def joint_tables(root: Path) -> list[Table]:
                 (
                     name,
                     [
-                        entry(figures, "frame_accuracy", ["video_accuracy"], None),
-                        entry(figures, "pixel_accuracy", ["pixel_accuracy_floor"], None),
-                        entry(figures, "miou", ["miou_floor"], None),
+                        entry(figures, "frame_accuracy", ["video_accuracy"]),
+                        entry(figures, "pixel_accuracy", ["pixel_accuracy_floor"]),
+                        entry(figures, "miou", ["miou_floor"]),
                     ],
                 )
                 for name, figures in slices.items()

@@ -68,6 +68,8 @@ def test_a_cell_of_the_paper_stands_beside_ours(made: tuple[dict[str, Any], Path
     assert emd["NT HQ"] is None  # not done
     assert emd["DFDC"] is not None and emd["DFDC"].value == "70.0"
     assert rows["MultiTask"] == [None] * 7
+    twin = rows["Xception + DeepLabV3+, no FER"][0]
+    assert twin is not None and list(twin.beside)[-1] == "literature 98.23"  # copied by the paper
     first = dict(accuracy4.rows)["EMD"][0]
     assert first is not None and list(first.beside) == ["[93.0, 96.0]", "floor 80.0", "paper 98.43"]
 
