@@ -2,9 +2,9 @@
 
     python -m benchmarks.networks
 
-Writes the lines between the page's two marks. Parameters are those that PyTorch counts (no running statistics), the expression
-network's included; floating-point operations (a multiplication and an addition are two) and speed are of one image of the network's own
-size, in batches of 8, in the numbers that `precision: auto` takes here.
+Writes the lines between the page's two marks. Parameters are those that PyTorch counts (no running statistics), the
+expression network's included. Floating-point operations (a multiplication and an addition are two) are of one image of
+the network's own size, images per second of batches of 8 in the numbers that `precision: auto` takes here.
 """
 
 import os
