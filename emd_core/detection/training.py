@@ -101,6 +101,11 @@ def train_emd(
         )
     device = pick_device()
     model = make_detector(cfg, fer).to(device).to(memory_format=torch.channels_last)
+    if not model.by_gradient and distributed.world_size() > 1:
+        raise UserError(
+            f"train_emd.network.kind '{cfg.network.kind}' learns from all crops at once, but torchrun started "
+            f"{distributed.world_size()} processes; start it with `python -m components train_emd`."
+        )
     distributed.synchronise_batch_norms(model, device)
     theta = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(

@@ -4,6 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from emd_core.models.baselines.bayar import Bayar
+from emd_core.models.baselines.cozzolino import Cozzolino
+from emd_core.models.baselines.rahmouni import Rahmouni
+from emd_core.models.baselines.steganalysis import Steganalysis
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask
@@ -12,6 +16,10 @@ from emd_core.models.parts.esr import ESR
 DETECTORS: tuple[type[Detector], ...] = (
     EMD,
     MultiTask,
+    Bayar,
+    Cozzolino,
+    Rahmouni,
+    Steganalysis,
 )
 
 if TYPE_CHECKING:
