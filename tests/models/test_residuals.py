@@ -50,9 +50,9 @@ def crops(n: int = 40, size: int = 48, seed: int = 0) -> tuple[Tensor, Tensor]:
 def test_co_occurrences_of_a_5_by_5_picture_by_hand() -> None:
     picture = grey(as_image(PICTURE_5_5))
     across, down = residual_levels(picture), residual_levels(picture.mT).mT
-    # a - 3b + 3c - d along the rows is (0, 0), (0, -4), (4, 0), (3, -3), (-1, 3); halved, rounded, cut to -1 .. 1, plus 1:
+    # a - 3b + 3c - d along the rows is (0, 0), (0, -4), (4, 0), (3, -3), (-1, 3). Levels: 0 up to -2, 2 from 2 on.
     assert across[0, 0].tolist() == [[1, 1], [1, 0], [2, 1], [2, 0], [1, 2]]
-    # ... and down the columns (12, -12), (0, 0), (-1, 3), (0, -1), (-12, 4):
+    # Down the columns it is (12, -12), (0, 0), (-1, 3), (0, -1), (-12, 4).
     assert down[0, 0].tolist() == [[2, 1, 1, 1, 0], [0, 1, 2, 1, 2]]
     # Four neighbours in a column of the first, two in each; four in a row of the second.
     expected = shares(p1122=1 / 4, p1221=1 / 4, p1010=1 / 4, p0102=1 / 4)
@@ -123,15 +123,13 @@ def test_a_served_model_does_without_scikit_learn(
         fitted[0].fit([(image, label)])
 
 
-@pytest.mark.parametrize("picture", ["noise", "smooth noise", "a ramp"])
-def test_the_network_starts_as_the_features(picture: str) -> None:
-    image, _ = crops(2)
-    if picture == "smooth noise":
-        image = F.avg_pool2d(image, 5, stride=1, padding=2)
-    elif picture == "a ramp":
-        image = torch.linspace(0.2, 0.8, 48).expand(2, 3, 48, 48)
-    soft = Cozzolino(COZZOLINO).features(image)
-    torch.testing.assert_close(soft, residual_features(image), atol=0.01, rtol=0)
+def test_the_network_starts_as_the_features() -> None:
+    noise, _ = crops(2)
+    smooth = F.avg_pool2d(noise, 5, stride=1, padding=2)
+    ramp = torch.linspace(0.2, 0.8, 48).expand(2, 3, 48, 48)  # all residuals next to a border: -1, 0 or 1
+    for image, tolerance in ((noise, 0.01), (smooth, 0.01), (ramp, 0.07)):
+        soft = Cozzolino(COZZOLINO).features(image)
+        torch.testing.assert_close(soft, residual_features(image), atol=tolerance, rtol=0)
 
 
 def test_sizes() -> None:
