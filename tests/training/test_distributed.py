@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from components.train_fer import train_fer
+from emd_core.detection.training import train_emd
 from emd_core.errors import UserError
+from emd_core.models.baselines.steganalysis import SteganalysisConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE
@@ -151,6 +153,17 @@ def test_a_batch_that_cannot_be_split_is_refused(data: Path, tmp_path: Path, mon
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
     with pytest.raises(UserError, match="batch_size is 4, but torchrun started 3 processes; .* a multiple"):
         train(data, tmp_path)
+
+
+def test_a_network_that_learns_at_once_is_trained_by_one_process(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SteganalysisConfig(kind="steganalysis", crop=48, size=32)
+    cfg = EMD.model_copy(update={"network": network})
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(UserError, match="'steganalysis' learns from all crops at once, but torchrun started 2 proc"):
+        train_emd(cfg, faces=data / "faces", masks=data / "masks", fer=None, work=tmp_path, on_epoch=lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_expression_network_is_trained_by_one_process(monkeypatch: Any, tmp_path: Path) -> None:
