@@ -18,7 +18,7 @@ from emd_core.models.baselines.steganalysis import Steganalysis, SteganalysisCon
 STEGANALYSIS = SteganalysisConfig(kind="steganalysis", crop=48, size=32)
 COZZOLINO = CozzolinoConfig(kind="cozzolino", crop=48, size=32)
 PICTURE_5_5 = [
-    [10, 10, 10, 10, 10],
+    [10, 12, 14, 16, 18],
     [10, 10, 10, 10, 14],
     [14, 10, 10, 10, 10],
     [10, 10, 11, 10, 10],
@@ -52,12 +52,12 @@ def test_co_occurrences_of_a_5_by_5_picture_by_hand() -> None:
     across, down = residual_levels(picture), residual_levels(picture.mT).mT
     # a - 3b + 3c - d along the rows is (0, 0), (0, -4), (4, 0), (3, -3), (-1, 3). Levels: 0 up to -2, 2 from 2 on.
     assert across[0, 0].tolist() == [[1, 1], [1, 0], [2, 1], [2, 0], [1, 2]]
-    # Down the columns it is (12, -12), (0, 0), (-1, 3), (0, -1), (-12, 4).
-    assert down[0, 0].tolist() == [[2, 1, 1, 1, 0], [0, 1, 2, 1, 2]]
+    # Down the columns it is (12, -12), (2, 0), (3, 3), (6, -1), (-4, 4).
+    assert down[0, 0].tolist() == [[2, 2, 2, 2, 0], [0, 1, 2, 1, 2]]
     # Four neighbours in a column of the first, two in each; four in a row of the second.
     expected = shares(p1122=1 / 4, p1221=1 / 4, p1010=1 / 4, p0102=1 / 4)
     assert torch.equal(co_occurrences(across, 2)[0], expected)
-    expected = shares(p2111=1 / 4, p1110=1 / 4, p0121=1 / 4, p1212=1 / 4)
+    expected = shares(p2222=1 / 4, p2220=1 / 4, p0121=1 / 4, p1212=1 / 4)
     assert torch.equal(co_occurrences(down, 3)[0], expected)
 
 
