@@ -8,6 +8,7 @@ from emd_core.models.baselines.bayar import Bayar
 from emd_core.models.baselines.cozzolino import Cozzolino
 from emd_core.models.baselines.rahmouni import Rahmouni
 from emd_core.models.baselines.steganalysis import Steganalysis
+from emd_core.models.baselines.meso import MesoNet
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask
@@ -20,6 +21,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     Cozzolino,
     Rahmouni,
     Steganalysis,
+    MesoNet,
 )
 
 if TYPE_CHECKING:

@@ -60,8 +60,11 @@ def _load(path: Path) -> Any:
         ) from None
 
 
-def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` if its names and shapes are the module's, all of them and no others; `source` names it in errors."""
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str, network: str = "") -> None:
+    """Load `state` if its names and shapes are the module's, all of them and no others.
+
+    `source` and `network` name them in errors; a module is called by its class if not otherwise.
+    """
     own = module.state_dict()
     # PyTorch before 0.4.1 did not count a batch norm's batches; nothing is computed with the number here.
     state = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)} | dict(state)
@@ -71,7 +74,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
         or next((_misfit(k, state[k], own[k]) for k in own if state[k].shape != own[k].shape), None)
     )
     if fault:
-        raise UserError(f"{source} {fault}; it must hold exactly the weights of {type(module).__name__}.")
+        raise UserError(f"{source} {fault}; it must hold exactly the weights of {network or type(module).__name__}.")
     module.load_state_dict(state)
 
 
