@@ -162,7 +162,7 @@ def _convolution(inside: int, outside: int, side: int, dilation: int = 1) -> nn.
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)  # Keras's, whose momentum 0.99 is 0.01 here
+    return nn.BatchNorm2d(channels, eps=1e-3)  # Keras's eps
 
 
 def _initialise(module: nn.Module) -> None:
