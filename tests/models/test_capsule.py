@@ -44,7 +44,7 @@ def vgg19(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     """The front of torchvision's VGG-19, in place of its download."""
     torch.manual_seed(1)
     features = make_layers(cfgs["E"][:11])
-    monkeypatch.setattr(imagenet, "get_model", lambda name, weights: SimpleNamespace(features=features))
+    monkeypatch.setattr(imagenet, "get_model", lambda name, weights=None: SimpleNamespace(features=features))
     return features
 
 
@@ -161,7 +161,7 @@ def test_a_folder_must_hold_both_files(state: State, tmp_path: Path) -> None:
 
 
 def test_a_narrow_front_takes_no_weights() -> None:
-    with pytest.raises(UserError, match=r"train_emd\.network\.width is 4; set it to 64"):
+    with pytest.raises(UserError, match=r"train_emd\.network\.width 64, but it is 4; set it"):
         CapsuleForensics(SMALL).load_published("imagenet")
 
 
@@ -169,6 +169,7 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
     def refuse(name: str, weights: str) -> None:
         raise OSError("no network")
 
+    model = CapsuleForensics(PUBLISHED)
     monkeypatch.setattr(imagenet, "get_model", refuse)
     with pytest.raises(UserError, match=r"of vgg19 could not be downloaded \(OSError\); set train_emd\.weights"):
-        CapsuleForensics(PUBLISHED).load_published("imagenet")
+        model.load_published("imagenet")

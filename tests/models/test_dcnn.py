@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import AlexNet
 
 from emd_core.errors import UserError
 from emd_core.models.baselines import dcnn, imagenet
@@ -19,20 +18,22 @@ class VGG19(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = imagenet.vgg19_features(width=4)
+        self.features = imagenet.features_of("vgg19", width=4)
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(nn.Linear(32 * 49, 256), nn.ReLU(), nn.Dropout(), nn.Linear(256, 10))
 
 
-class NarrowAlexNet(AlexNet):
-    """torchvision's with fewer features."""
+class AlexNet(nn.Module):
+    """Likewise."""
 
     def __init__(self) -> None:
-        super().__init__(num_classes=10)
-        self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(9216, 256), nn.ReLU(), nn.Linear(256, 10))
+        super().__init__()
+        self.features = imagenet.features_of("alexnet", width=4)
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(16 * 36, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
-def first_dense(network: VGG19 | NarrowAlexNet, x: Tensor, layers: int) -> Tensor:
+def first_dense(network: VGG19 | AlexNet, x: Tensor, layers: int) -> Tensor:
     """As torchvision's own networks compute it."""
     return network.classifier[:layers](torch.flatten(network.avgpool(network.features(x)), 1))
 
@@ -47,12 +48,12 @@ def test_it_has_the_size_of_the_two_networks() -> None:
 
 def test_it_starts_from_both_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    vgg19, alexnet = VGG19().eval(), NarrowAlexNet().eval()
+    vgg19, alexnet, others = VGG19().eval(), AlexNet().eval(), {"vgg19": VGG19(), "alexnet": AlexNet()}
     torch.save(vgg19.state_dict(), tmp_path / "vgg19-dcbb9e9d.pth")
     torch.save(alexnet.state_dict(), tmp_path / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr(imagenet, "get_model", lambda name: {"vgg19": VGG19, "alexnet": NarrowAlexNet}[name]())
-    monkeypatch.setattr(dcnn, "require_width", lambda width: None)
     model = DCNN(SMALL).eval()
+    monkeypatch.setattr(imagenet, "get_model", others.__getitem__)  # torchvision's have 600 MB
+    monkeypatch.setattr(dcnn, "require_width", lambda width: None)
     model.load_published(str(tmp_path))
     image = torch.rand(2, 3, 64, 64)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -69,5 +70,5 @@ def test_a_folder_must_hold_both_files(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_a_narrow_network_takes_no_weights() -> None:
-    with pytest.raises(UserError, match=r"train_emd\.network\.width is 4; set it to 64"):
+    with pytest.raises(UserError, match=r"train_emd\.network\.width 64, but it is 4; set it"):
         DCNN(SMALL).load_published("imagenet")

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from emd_core.models.baselines.imagenet import (
     WIDTH,
     Normalised,
+    features_of,
     imagenet_network,
     one_file,
     require_width,
-    vgg19_features,
 )
 from emd_core.models.detector import Detector, Network, Publication
 from emd_core.storage.weights import load_exactly, read_state_dict
 
-FRONT = 11  # convolutions and poolings: up to the third pooling
+FRONT = 19  # layers of VGG-19: up to its third pooling
 PRIMARY, CLASSES, OUTPUT, INPUT = 3, 2, 4, 8  # numbers of primary and output capsules, the sides of their matrices
 ROUNDS = 2
 NOISE = 0.01  # standard deviation, of the routing weights in training
@@ -88,7 +88,7 @@ class CapsuleForensics(Detector):
     def __init__(self, config: CapsuleConfig, fer: None = None) -> None:
         super().__init__(config, fer)
         self.normalised = Normalised()
-        self.front = vgg19_features(config.width, FRONT)
+        self.front = features_of("vgg19", config.width, FRONT)
         self.capsules = nn.ModuleDict({"fea_ext": Primary(4 * config.width), "routing_stats": Routing()})
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
@@ -119,7 +119,7 @@ class CapsuleForensics(Detector):
             file = one_file(folder, "capsule_*.pt") if folder else Path(weights)
             load_exactly(self.capsules, read_state_dict(file), str(file), network="Capsule-Forensics")
         features = imagenet_network("vgg19", folder).features
-        self.front.load_state_dict(features[: len(self.front)].state_dict())
+        self.front.load_state_dict(features[:FRONT].state_dict())
 
 
 def route(votes_BOI4: Tensor) -> Tensor:

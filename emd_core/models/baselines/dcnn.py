@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from emd_core.models.baselines.imagenet import (
     WIDTH,
     Normalised,
-    alexnet_features,
+    features_of,
     imagenet_network,
     require_width,
-    vgg19_features,
 )
 from emd_core.models.detector import Detector, Network, Publication
 
@@ -31,8 +30,7 @@ class DCNNConfig(Network):
     width: int = Field(
         ge=4,
         le=WIDTH,
-        description=f"Channels of VGG-19's first convolution, its others in proportion; both networks have {WIDTH} "
-        f"times as many features. {WIDTH} in VGG-19.",
+        description=f"Channels of both first convolutions, all other layers in proportion; {WIDTH} in torchvision's.",
     )
 
 
@@ -66,8 +64,8 @@ class DCNN(Detector):
         super().__init__(config, fer)
         outside = WIDTH * config.width
         self.normalised = Normalised()
-        self.vgg19 = FirstDense(vgg19_features(config.width), 8 * config.width, 7, outside)
-        self.alexnet = FirstDense(alexnet_features(), 256, 6, outside)
+        self.vgg19 = FirstDense(features_of("vgg19", config.width), 8 * config.width, 7, outside)
+        self.alexnet = FirstDense(features_of("alexnet", config.width), 4 * config.width, 6, outside)
         self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(2 * outside, 2))
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:

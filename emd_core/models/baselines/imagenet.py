@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torchvision.models import alexnet, get_model
-from torchvision.models.vgg import cfgs, make_layers
+from torchvision.models import get_model
 
 from emd_core.errors import UserError
 from emd_core.storage.weights import load_exactly, read_state_dict
 
-WIDTH = 64  # channels of VGG-19's first convolution
-VGG19 = cfgs["E"]  # channels of its convolutions, "M" for a pooling
+WIDTH = 64  # channels of the first convolution of both
+RGB = 3  # channels of the input
 
 
 class Normalised(nn.Module):
@@ -31,24 +30,22 @@ class Normalised(nn.Module):
         return (image_B3HW - self.mean) / self.std
 
 
-def vgg19_features(width: int, depth: int = len(VGG19)) -> nn.Sequential:
-    """The first `depth` convolutions and poolings of VGG-19, all narrower by the same factor where `width` is."""
-    return _drawn(make_layers([step if step == "M" else int(step) * width // WIDTH for step in VGG19[:depth]]))
+def features_of(name: str, width: int, layers: int | None = None) -> nn.Sequential:
+    """The first convolutions and poolings of torchvision's network `name`, all narrower by one factor.
+
+    `width` is that of the first convolution. The weights are random, of the variance that keeps a signal's strength.
+    """
+    with torch.device("meta"):  # where the dense layers, which nobody needs here, take neither memory nor time
+        features = get_model(name).features[:layers]
+    return nn.Sequential(*(_narrowed(layer, width) if isinstance(layer, nn.Conv2d) else layer for layer in features))
 
 
-def alexnet_features() -> nn.Sequential:
-    with torch.device("meta"):  # where its dense layers, which nobody needs here, take neither memory nor time
-        features = alexnet().features
-    return _drawn(features.to_empty(device="cpu"))
-
-
-def _drawn(features: nn.Sequential) -> nn.Sequential:
-    """Random weights that keep the signal's strength; with PyTorch's own it fades layer by layer."""
-    for layer in features:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    return features
+def _narrowed(layer: nn.Conv2d, width: int) -> nn.Conv2d:
+    inside, outside = (c if c == RGB else c * width // WIDTH for c in (layer.in_channels, layer.out_channels))
+    narrow = nn.Conv2d(inside, outside, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(narrow.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(narrow.bias)
+    return narrow
 
 
 def imagenet_network(name: str, folder: Path | None) -> Any:
@@ -71,8 +68,8 @@ def require_width(width: int) -> None:
     """Weights fit the published width alone."""
     if width != WIDTH:
         raise UserError(
-            f"ImageNet's VGG-19 is {WIDTH} channels wide, but train_emd.network.width is {width}; set it to {WIDTH}, "
-            "or train_emd.weights to 'random'."
+            f"ImageNet's networks have train_emd.network.width {WIDTH}, but it is {width}; set it to {WIDTH}, or "
+            "train_emd.weights to 'random'."
         )
 
 
