@@ -82,7 +82,9 @@ class Resumable:
         self._write()
 
     def save_within(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
-        """The state within an epoch, after a step; all ranks must call it together."""
+        """The state within an epoch, after a step; all ranks must call it together. Before the first step there is none."""
+        if not losses:
+            return
         self.losses = list(self.require_finite(losses))
         self._random = distributed.gather([generator.get_state() for generator in generators])
         self._write()

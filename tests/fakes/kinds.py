@@ -1,4 +1,4 @@
-"""The kinds of detector as the profiles in params/ make them, and training them for a moment."""
+"""The kinds of detector as the profiles in params/ make them."""
 
 from pathlib import Path
 
@@ -6,11 +6,18 @@ from emd_core.config import read_params, section
 from emd_core.detection.training import TrainEmd
 from tests.house.contract import ROOT
 
-DATA = "dfdc"  # params/sample-dfdc.yaml is about data, not about a network
-NAMES = (path.stem.removeprefix("sample-") for path in sorted((ROOT / "params").glob("sample-*.yaml")))
-PROFILES = [name for name in NAMES if name != DATA]
+NO_NETWORK = ("dfdc", "experiments")  # profiles about data and about tables
+
+
+def networks_of(scale: str) -> list[Path]:
+    """The profiles of networks, of "sample" or "ffpp"."""
+    paths = sorted((ROOT / "params").glob(f"{scale}-*.yaml"))
+    return [path for path in paths if path.stem.removeprefix(f"{scale}-") not in NO_NETWORK]
 
 
 def training_of(name: str, scale: str = "sample") -> TrainEmd:
-    path: Path = ROOT / "params" / f"{scale}-{name}.yaml"
+    path = ROOT / "params" / f"{scale}-{name}.yaml"
     return section(read_params(path), "train_emd", TrainEmd, where=str(path))
+
+
+PROFILES = [path.stem.removeprefix("sample-") for path in networks_of("sample")]
