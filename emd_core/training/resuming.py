@@ -82,7 +82,7 @@ class Resumable:
         self._write()
 
     def save_within(self, losses: list[Tensor], generators: Sequence[torch.Generator]) -> None:
-        """The state within an epoch, after a step; all ranks must call it together. Before the first step there is none."""
+        """The state within an epoch, after a step (before the first there is none); all ranks must call it together."""
         if not losses:
             return
         self.losses = list(self.require_finite(losses))
