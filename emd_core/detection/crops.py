@@ -19,7 +19,8 @@ from emd_core.storage.masks import unpack
 class Batch:
     """`image` uint8 RGB B3HW, `mask` bool B1HW, `label` int64 B (1 = manipulated), `index` rows of the table, B.
 
-    `known` bool B: whether the mask is known; where it is not, `mask` is all False and means nothing.
+    `known` bool B: whether the mask is known; where it is not, `mask` is all False and means nothing. The masks of
+    blends are float32 in [0, 1].
     """
 
     image: Tensor

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from emd_core.config import Config
+from emd_core.detection.blends import Blends, make_blends
 from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import Batch, FaceCrops, balanced_order
 from emd_core.detection.inference import predict_all
@@ -23,7 +24,7 @@ from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.detection.profile import profile_of
 from emd_core.detection.tracks import fit_rule
 from emd_core.errors import Preempted, UserError
-from emd_core.models.build import NetworkConfig, build_detector
+from emd_core.models.build import NetworkConfig, build_detector, detector_of
 from emd_core.models.checkpoint import Calibration, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
@@ -85,9 +86,12 @@ def train_emd(
     that was not. SIGTERM lets it finish its step, saves the state and raises Preempted.
     """
     torch.manual_seed(cfg.seed)
-    train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
+    train, val = read_crops(cfg, faces, masks)
     rows = choose_targets(train.table, cfg)
     label = train.table["label"].to_numpy()[rows]
+    blending = detector_of(cfg.network).learns_from_blends
+    if blending:
+        label = np.repeat([0, 1], len(rows))  # of Blends.rows
     classes = sorted(set(label.tolist()))
     if len(classes) < 2 or len(rows) < cfg.batch_size:
         raise UserError(
@@ -120,15 +124,18 @@ def train_emd(
 
     epochs = cfg.warmup_epochs + cfg.epochs
     with Preemption(STOPPED, save_every_s=60 * cfg.save_minutes) as stop:
-        cached = cfg.cache_expression and model.fer is not None and len(state.history) < epochs
+        unfinished = len(state.history) < epochs
+        blends = make_blends(train, rows, cfg.seed, stop) if blending and unfinished else None
+        cached = cfg.cache_expression and model.fer is not None and unfinished and not blending
         cache = ExpressionCache(model, train, rows, cfg.batch_size, cfg.precision, stop) if cached else None
         for epoch in range(len(state.history), epochs):
             set_trainable(model, warmup=epoch < cfg.warmup_epochs)
             mirroring, generators = seed_epoch(cfg.seed + 1 + epoch, device)
             state.restore_random(generators)
             losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
-            order = rows[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
-            batches = _progress(train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
+            learnt = blends.rows(epoch + 1) if blends else rows
+            order = learnt[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
+            batches = _progress(blends or train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
             inputs = training_inputs(batches, mirroring, cache, device)
             done, started = len(losses), time.perf_counter()
             try:
@@ -171,11 +178,18 @@ def keep_weights(
     if not (faces and masks):
         save_detector(work / CHECKPOINT, model)
         return
-    train, val = (FaceCrops(faces, masks, split, cfg.methods, cfg.qualities) for split in ("train", "val"))
+    train, val = read_crops(cfg, faces, masks)
     with Preemption(STOPPED) as stop:
         metrics, scores = validate(model, val, cfg, stop)
     on_epoch(0, metrics)
     save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile_of(train, val))
+
+
+def read_crops(cfg: TrainEmd, faces: Path, masks: Path) -> tuple[FaceCrops, FaceCrops]:
+    """The train and the val split. A network that learns from blends sees the manipulations in the second alone."""
+    methods = [] if detector_of(cfg.network).learns_from_blends else cfg.methods
+    train = FaceCrops(faces, masks, "train", methods, cfg.qualities)
+    return train, FaceCrops(faces, masks, "val", cfg.methods, cfg.qualities)
 
 
 def make_detector(cfg: TrainEmd, fer: Path | None) -> Detector:
@@ -242,7 +256,7 @@ def _fit(model: Detector, inputs: Iterable[Inputs], losses: list[Tensor]) -> Ite
     yield
 
 
-def _progress(crops: FaceCrops, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:
+def _progress(crops: FaceCrops | Blends, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:
     """This rank's share of the epoch's batches without the first `done`, on rank 0 under a progress bar."""
     own = cfg.batch_size // distributed.world_size()
     batches = crops.batches(rank_share(order, cfg.batch_size, done), own, drop_last=True)

@@ -86,10 +86,23 @@ class MtcnnDetector:
 
         crops: squares of `scale` times the longer side of the face's box, around its centre, HWC uint8 RGB.
         """
+        return np.asarray(self.onet.features(self._inner(crops, scale)).cpu().numpy())
+
+    @torch.inference_mode()
+    def marks(
+        self, crops: Sequence[NDArray[np.uint8]], scale: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What its last network says of each crop of `features`: the points of `landmarks` in sides of the crop,
+        (N, 5, 2), and the probability that there is a face, (N,)."""
+        _, score_N, point_N52 = self.onet(self._inner(crops, scale))
+        return ((point_N52 - 0.5) / scale + 0.5).cpu().numpy(), score_N.cpu().numpy()
+
+    def _inner(self, crops: Sequence[NDArray[np.uint8]], scale: float) -> Tensor:
+        """The box of each crop, as the last network sees it."""
         whole = round(LAST * scale)
         edge = (whole - LAST) // 2
         inner = [_shrink(crop, (whole, whole))[edge : edge + LAST, edge : edge + LAST] for crop in crops]
-        return np.asarray(self.onet.features(self._to_input(np.stack(inner))).cpu().numpy())
+        return self._to_input(np.stack(inner))
 
     def _views(
         self, frames: Sequence[NDArray[np.uint8]], boxes: Sequence[Detection]

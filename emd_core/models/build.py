@@ -11,6 +11,7 @@ from emd_core.models.baselines.dcnn import DCNN
 from emd_core.models.baselines.meso import MesoNet
 from emd_core.models.baselines.rahmouni import Rahmouni
 from emd_core.models.baselines.steganalysis import Steganalysis
+from emd_core.models.baselines.facexray import FaceXray
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask
@@ -26,6 +27,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     CapsuleForensics,
     DCNN,
     MesoNet,
+    FaceXray,
 )
 
 if TYPE_CHECKING:
@@ -34,11 +36,16 @@ else:
     NetworkConfig = Annotated[Union[tuple(d.config_type for d in DETECTORS)], Field(discriminator="kind")]  # noqa: UP007
 
 
+def detector_of(config: Network) -> type[Detector]:
+    """The kind of detector that a config is of."""
+    return next(d for d in DETECTORS if isinstance(config, d.config_type))
+
+
 def build_detector(config: Network, fer: ESR | None) -> Detector:
     """The network with random weights; `fer` is given if, and only if, the config asks for expression features."""
     if config.expression != (fer is not None):
         raise ValueError(f"network.expression is {config.expression}, but fer is {type(fer).__name__}")
-    return next(d for d in DETECTORS if isinstance(config, d.config_type))(config, fer)
+    return detector_of(config)(config, fer)
 
 
 def network_name(config: Network) -> str:
