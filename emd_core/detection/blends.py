@@ -16,7 +16,7 @@ from emd_core.training import distributed
 from emd_core.training.resuming import Preemption
 
 # Landmarks of a face that fills its box, in sides of a crop: left eye, right eye, nose, corners of the mouth.
-USUAL = np.array([[0.35, 0.40], [0.65, 0.40], [0.50, 0.56], [0.38, 0.71], [0.62, 0.71]], np.float32)
+USUAL = np.array([[0.375, 0.415], [0.625, 0.415], [0.5, 0.57], [0.4, 0.715], [0.6, 0.715]], np.float32)
 SURE = 0.5  # probability of a face from which on its landmarks are believed
 ASKED, NEAREST = 500, 10  # originals that are compared with a base, and those of them of which one lends its face
 BATCH = 64  # crops; memory only
