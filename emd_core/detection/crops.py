@@ -59,6 +59,11 @@ class FaceCrops:
                         f"the {split} split of {masks} has no {column} {', '.join(absent)}; choose from {found}."
                     )
                 table = table[table[column].isin([*wanted, ORIGINAL])]
+        if table.empty:
+            raise UserError(
+                f"the {split} split of {masks} has no usable original, and no crop of methods {methods} in qualities "
+                f"{qualities}; choose others, or add originals."
+            )
         self.table = table.reset_index(drop=True)
         files = self.table["file"].unique()
         self._crops = {name: open_rows(faces / name) for name in files}

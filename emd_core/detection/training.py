@@ -88,14 +88,12 @@ def train_emd(
     torch.manual_seed(cfg.seed)
     train, val = read_crops(cfg, faces, masks)
     rows = choose_targets(train.table, cfg)
-    label = train.table["label"].to_numpy()[rows]
     blending = detector_of(cfg.network).learns_from_blends
-    if blending:
-        label = np.repeat([0, 1], len(rows))  # of Blends.rows
+    label = np.repeat([0, 1], len(rows)) if blending else train.table["label"].to_numpy()[rows]  # as of Blends.rows
     classes = sorted(set(label.tolist()))
-    if len(classes) < 2 or len(rows) < cfg.batch_size:
+    if len(classes) < 2 or len(label) < cfg.batch_size:
         raise UserError(
-            f"the train split of {masks} has {len(rows)} crops of classes {classes}; it needs both classes and at "
+            f"the train split of {masks} has {len(label)} crops of classes {classes}; it needs both classes and at "
             f"least one batch (train_emd.batch_size is {cfg.batch_size})."
         )
     if cfg.batch_size % distributed.world_size():

@@ -14,12 +14,12 @@ from emd_core.detection.training import train_emd
 from emd_core.errors import UserError
 from emd_core.models.baselines.facexray import FaceXrayConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from emd_core.storage.manifest import MASKS, read_manifest
+from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.training.resuming import STATE
 from tests.fakes.training_data import EMD, write_training_data
 
 NETWORK = FaceXrayConfig(kind="facexray", size=32, backbone="hrnet_w18_small")
-CFG = EMD.model_copy(update={"network": NETWORK, "warmup_epochs": 0, "save_minutes": 1e-9})
+CFG = EMD.model_copy(update={"network": NETWORK, "warmup_epochs": 0})
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_training_data(tmp_path_factory.mktemp("data"))
 
 
-def train(data: Path, work: Path, kill_at: int | None = None, **changes: object) -> list[dict[str, float]]:
+def train(
+    data: Path, work: Path, kill_at: int | None = None, save_minutes: float = 5, **changes: object
+) -> list[dict[str, float]]:
     """`kill_at`: the step, of three in each epoch, before which the process is killed."""
     work.mkdir(exist_ok=True)
     training.torch.set_num_threads(1)
@@ -43,7 +45,7 @@ def train(data: Path, work: Path, kill_at: int | None = None, **changes: object)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training.LossOf, "forward", stopped)
         train_emd(
-            CFG.model_copy(update=changes),
+            CFG.model_copy(update=changes | {"save_minutes": save_minutes}),
             faces=data / "faces",
             masks=data / "masks",
             fer=None,
@@ -77,7 +79,7 @@ def test_no_fake_of_the_train_split_is_learnt_from(data: Path, whole: Path, tmp_
 
 def test_a_training_killed_within_an_epoch_ends_with_the_same_model(data: Path, whole: Path, tmp_path: Path) -> None:
     work = tmp_path / "killed"
-    killed = multiprocessing.get_context("spawn").Process(target=train, args=(data, work, 5))
+    killed = multiprocessing.get_context("spawn").Process(target=train, args=(data, work, 5, 1e-9))
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL and (work / STATE).exists()
@@ -88,3 +90,13 @@ def test_a_training_killed_within_an_epoch_ends_with_the_same_model(data: Path, 
 def test_originals_of_one_target_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="originals of 1 target"):
         train(data, tmp_path / "work", targets=1, batch_size=2)
+
+
+def test_a_split_without_originals_is_refused(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "masks", tmp_path / "masks")
+    table = read_manifest(data / "masks", MASKS).table
+    table.loc[table["split"] == "train", "method"] = "Face2Face"
+    write_manifest(tmp_path / "masks", table, MASKS, {"faces": read_manifest(data / "faces", FACES)})
+    (tmp_path / "faces").symlink_to(data / "faces")
+    with pytest.raises(UserError, match="the train split of .* has no usable original"):
+        train(tmp_path, tmp_path / "work")
