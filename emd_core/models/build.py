@@ -8,10 +8,10 @@ from emd_core.models.baselines.bayar import Bayar
 from emd_core.models.baselines.capsule import CapsuleForensics
 from emd_core.models.baselines.cozzolino import Cozzolino
 from emd_core.models.baselines.dcnn import DCNN
+from emd_core.models.baselines.facexray import FaceXray
 from emd_core.models.baselines.meso import MesoNet
 from emd_core.models.baselines.rahmouni import Rahmouni
 from emd_core.models.baselines.steganalysis import Steganalysis
-from emd_core.models.baselines.facexray import FaceXray
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask
