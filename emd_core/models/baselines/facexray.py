@@ -17,12 +17,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emd_core.errors import UserError
+from emd_core.models.baselines.imagenet import Normalised
 from emd_core.models.detector import Detector, Network, Publication, resize
 from emd_core.models.parts.esr import ESR
 from emd_core.models.parts.losses import classification_loss, segmentation_loss
 from emd_core.storage.weights import load_exactly, read_state_dict
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
 LAMBDA = 100  # weight of the X-ray's loss
 USUAL, SLOPE = 0.05, 20.0  # the mean X-ray at which the classifier starts undecided, and how steeply
 # Of an ImageNet network these parts follow the four maps, and are not used.
@@ -46,11 +46,9 @@ class FaceXray(Detector):
     )
     learns_from_blends = True
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: FaceXrayConfig, fer: ESR | None = None) -> None:
         super().__init__(config, fer)
+        self.normalise = Normalised()
         self.backbone = hrnet(config.backbone, pretrained=False)
         self.xray = nn.Conv2d(sum(self.backbone.feature_info.channels()), 1, 1)
         self.classifier = nn.Linear(1, 2)
@@ -58,11 +56,9 @@ class FaceXray(Detector):
             # A mean X-ray is a few percent: from PyTorch's own start this layer would take 10,000s of steps to see it.
             self.classifier.weight.copy_(torch.tensor([[-SLOPE], [SLOPE]]))
             self.classifier.bias.copy_(torch.tensor([SLOPE, -SLOPE]) * USUAL)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
-        maps = self.backbone((image_B3SS - self.mean) / self.std)  # of strides 4, 8, 16, 32
+        maps = self.backbone(self.normalise(image_B3SS))  # of strides 4, 8, 16, 32
         maps = [F.interpolate(x, maps[0].shape[2:], mode="bilinear", align_corners=False) for x in maps]
         logits_B1hw = self.xray(torch.cat(maps, dim=1)).float()
         xray_B1SS = F.interpolate(logits_B1hw, image_B3SS.shape[2:], mode="bilinear", align_corners=False)
