@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ class Network(Config):
 
     kind: str
     size: int = Field(ge=32, description="Side of the square input, pixels.")
-    expression: bool = Field(default=False, description="Whether the expression features join the encoder.")
+    expression: Literal[False] = Field(default=False, description="Whether the expression features join the encoder.")
 
 
 class Publication(NamedTuple):

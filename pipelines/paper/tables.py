@@ -194,7 +194,7 @@ def joint_tables(root: Path) -> list[Table]:
                     (
                         name,
                         [
-                            entry(found.get(name), figure, [floor], None)
+                            entry(found.get(name), figure, [floor])
                             for found in sources.values()
                             for figure, floor in (("pixel_accuracy", "pixel_accuracy_floor"), ("miou", "miou_floor"))
                         ],
