@@ -152,7 +152,8 @@ def train_emd(
                 figures, scores = distributed.on_main(lambda: validate(model, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
-                state.save_within(losses, generators)
+                if losses:
+                    state.save_within(losses, generators)
                 raise
             best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
             if best and main:
@@ -249,7 +250,9 @@ def _steps(
 
 
 def _fit(model: Detector, inputs: Iterable[Inputs], losses: list[Tensor]) -> Iterator[None]:
-    """The same for a network that learns from all crops at once: one loss, at the end."""
+    """The same for a network that learns from all crops at once: one loss, at the end, or before a stop."""
+    if losses:
+        return
     losses.append(model.fit((x.image_B3HW, x.label_B) for x in inputs))
     yield
 

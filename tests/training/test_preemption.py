@@ -3,22 +3,28 @@
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from emd_core.detection import training as core
 from emd_core.detection.inference import predict_all
 from emd_core.errors import Preempted
+from emd_core.models.baselines.steganalysis import Steganalysis, SteganalysisConfig
 from emd_core.models.emd import EMD
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import resuming
+from tests.fakes.training_data import EMD as CFG
 from tests.fakes.training_data import train, write_training_data
 
 STEPS = 3  # of an epoch; there are three epochs
+
+
+SVM = SteganalysisConfig(kind="steganalysis", crop=48, size=32)
 
 
 class Killed(BaseException):
@@ -119,3 +125,37 @@ def test_a_training_stopped_before_its_first_step_starts_anew(
         patch.setattr(EMD, "expression_features", terminated)
         train(data, tmp_path)
     assert train(data, tmp_path) == history
+
+
+@pytest.mark.parametrize("moment", ["amid the crops", "after the fit"])
+def test_a_network_that_learns_at_once_ends_as_if_not_stopped(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    cfg = CFG.model_copy(update={"network": SVM, "warmup_epochs": 0})
+    ways = {"faces": whole[0] / "faces", "masks": whole[0] / "masks", "fer": None}
+
+    def run(name: str) -> list[dict[str, float]]:
+        history: list[dict[str, float]] = []
+        (tmp_path / name).mkdir(exist_ok=True)
+        core.train_emd(cfg, **ways, work=tmp_path / name, on_epoch=lambda epoch, metrics: history.append(metrics))
+        return history
+
+    fit = Steganalysis.fit
+
+    def stopped(model: Steganalysis, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        def counted() -> Iterator[tuple[Tensor, Tensor]]:
+            for step, batch in enumerate(batches):
+                if step == 1 and moment == "amid the crops":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+        loss = fit(model, counted())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    alone = run("alone")
+    with monkeypatch.context() as patched, pytest.raises(Preempted):
+        patched.setattr(Steganalysis, "fit", stopped)
+        run("stopped")
+    assert run("stopped") == alone
+    assert (tmp_path / "stopped" / CHECKPOINT).read_bytes() == (tmp_path / "alone" / CHECKPOINT).read_bytes()
