@@ -152,8 +152,7 @@ def train_emd(
                 figures, scores = distributed.on_main(lambda: validate(model, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
-                if losses:
-                    state.save_within(losses, generators)
+                state.save_within(losses, generators)
                 raise
             best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
             if best and main:
