@@ -67,7 +67,7 @@ class Routing(nn.Module):
         self.route_weights = nn.Parameter(torch.randn(CLASSES, PRIMARY, OUTPUT, INPUT))
 
     def forward(self, capsules_BI8: Tensor) -> Tensor:
-        weights_OI48 = self.route_weights
+        weights_OI48: Tensor = self.route_weights
         if self.training:
             weights_OI48 = weights_OI48 + NOISE * torch.randn_like(weights_OI48)
         votes_BOI4 = (weights_OI48 * capsules_BI8[:, None, :, None]).sum(dim=-1)

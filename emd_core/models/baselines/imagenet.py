@@ -42,7 +42,7 @@ def features_of(name: str, width: int, layers: int | None = None) -> nn.Sequenti
 
 def _narrowed(layer: nn.Conv2d, width: int) -> nn.Conv2d:
     inside, outside = (c if c == RGB else c * width // WIDTH for c in (layer.in_channels, layer.out_channels))
-    narrow = nn.Conv2d(inside, outside, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+    narrow: Any = nn.Conv2d(inside, outside, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
     nn.init.kaiming_normal_(narrow.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(narrow.bias)
     return narrow

@@ -65,6 +65,8 @@ class MesoNet(Detector):
 
     def __init__(self, config: MesoConfig, fer: None = None) -> None:
         super().__init__(config, fer)
+        first: nn.Module
+        second: nn.Module
         if config.kind == "meso4":
             first, second, channels = _convolution(3, 8, 3), _convolution(8, 8, 5), (8, 8)
         else:
@@ -116,7 +118,7 @@ class MesoNet(Detector):
                     f"{weights} holds {len(given)} layers {kind} ({', '.join(given) or 'none'}) where "
                     f"{self.config.kind} has {len(own)}; name a file of that network."
                 )
-            layers.update(zip(given, own, strict=True))
+            layers.update(dict(zip(given, own, strict=True)))
         load_exactly(layers, state, weights, network=self.config.kind)
 
 
@@ -168,5 +170,6 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 def _initialise(module: nn.Module) -> None:
     """The published start, which is Keras's."""
     if isinstance(module, nn.Conv2d | nn.Linear):
+        assert module.bias is not None
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
