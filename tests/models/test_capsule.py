@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.vgg import cfgs, make_layers
 
 from emd_core.errors import UserError
 from emd_core.models.baselines import imagenet
@@ -43,7 +42,7 @@ def state() -> State:
 def vgg19(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     """The front of torchvision's VGG-19, in place of its download."""
     torch.manual_seed(1)
-    features = make_layers(cfgs["E"][:11])
+    features = imagenet.features_of("vgg19", 64, 19)
     monkeypatch.setattr(imagenet, "get_model", lambda name, weights=None: SimpleNamespace(features=features))
     return features
 
@@ -114,9 +113,10 @@ def test_squashing_keeps_the_direction_and_takes_nothing() -> None:
     assert x.grad is not None and x.grad.isfinite().all()
 
 
-def test_the_loss_by_hand() -> None:
+def test_the_loss_by_hand(state: State) -> None:
     """The softmax is taken twice, as published, and the four dimensions add up."""
-    model = CapsuleForensics(SMALL).eval()
+    model = CapsuleForensics(PUBLISHED).eval()
+    model.capsules.load_state_dict(state, strict=False)  # the start answers 1/2 everywhere
     image, label = torch.rand(2, 3, 32, 32), torch.tensor([1, 0])
     with torch.inference_mode():
         fake_B4, real_B4 = model.classes(image).unbind(2)
