@@ -12,6 +12,8 @@ from emd_core.models.baselines.facexray import FaceXray
 from emd_core.models.baselines.meso import MesoNet
 from emd_core.models.baselines.rahmouni import Rahmouni
 from emd_core.models.baselines.steganalysis import Steganalysis
+from emd_core.models.baselines.forensictransfer import ForensicTransfer
+from emd_core.models.baselines.lae import LAE
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask
@@ -19,6 +21,8 @@ from emd_core.models.parts.esr import ESR
 
 DETECTORS: tuple[type[Detector], ...] = (
     EMD,
+    ForensicTransfer,
+    LAE,
     MultiTask,
     Bayar,
     Cozzolino,

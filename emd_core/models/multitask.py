@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from emd_core.errors import UserError
 from emd_core.models.detector import Detector, Network, Publication, resize
+from emd_core.models.latent_halves import activation_loss, half_activations, keep_half
 from emd_core.models.parts.esr import ESR, FEATURE_CHANNELS
 from emd_core.models.parts.losses import mean_of_known
 from emd_core.storage.weights import load_exactly, read_state_dict
@@ -112,11 +113,10 @@ class MultiTask(Detector):
         half_B = 1 - label_B
         seg_B2SS, rebuilt = self.decoder(keep_half(latent, half_B))  # in training the label chooses the half
         mask_BSS = (resize(mask_B1HW, self.config.size) >= 0.5).long().squeeze(1)
-        activation_loss = (activation_B2.float() - F.one_hot(half_B, 2)).abs().sum(1).mean()
         # The published loss takes the softmax twice: its network ends in one, and so does cross-entropy.
         entropy_BSS = F.cross_entropy(seg_B2SS.float().softmax(1), mask_BSS, reduction="none")
         segmentation_loss = mean_of_known(entropy_BSS.mean(dim=(1, 2)), known_B)
-        return activation_loss + segmentation_loss + F.mse_loss(rebuilt.float(), rgb)
+        return activation_loss(activation_B2, half_B) + segmentation_loss + F.mse_loss(rebuilt.float(), rgb)
 
     def normalise(self, image_B3SS: Tensor) -> Tensor:
         return (image_B3SS - self.mean) / self.std
@@ -124,7 +124,7 @@ class MultiTask(Detector):
     def encode(self, rgb_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
         """The latent map and the mean activation of its halves, B2 (altered, original)."""
         latent = self.encoder(rgb_B3SS, expression_BChw)
-        return latent, latent.unflatten(1, (2, -1)).abs().mean(dim=(2, 3, 4))
+        return latent, half_activations(latent)
 
     def load_published(self, weights: str) -> None:
         """The folder's encoder_<n>.pt and decoder_<n>.pt, the files that the authors published."""
@@ -142,12 +142,6 @@ class MultiTask(Detector):
                     "decoder_<n>.pt, as the authors of MultiTask published them."
                 )
             load_exactly(module, read_state_dict(files[0]), str(files[0]))
-
-
-def keep_half(latent: Tensor, half_B: Tensor) -> Tensor:
-    """The latent map with its other half set to zero."""
-    halves = latent.unflatten(1, (2, -1)) * F.one_hot(half_B, 2).to(latent.dtype)[:, :, None, None, None]
-    return halves.flatten(1, 2)
 
 
 def _up(inside: int, outside: int, stride: int) -> tuple[nn.Module, ...]:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emd_core.errors import UserError
-from emd_core.models.multitask import MultiTask, MultiTaskConfig, keep_half
+from emd_core.models.latent_halves import keep_half
+from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.esr import ESR, ESRConfig
 
 CONFIG = MultiTaskConfig(kind="multitask", size=64, expression=False)
