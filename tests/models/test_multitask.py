@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emd_core.errors import UserError
-from emd_core.models.latent_halves import keep_half
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.esr import ESR, ESRConfig
 
@@ -107,11 +106,6 @@ def test_training_loss_by_hand(states: tuple[State, State]) -> None:
         expected = activation + entropy + ((rebuilt - rgb) ** 2).mean()
         loss = model.loss(image, label, mask, torch.tensor([True, True]), None)
     torch.testing.assert_close(loss, expected)
-
-
-def test_only_the_chosen_half_is_kept() -> None:
-    kept = keep_half(torch.ones(2, 4, 1, 1), torch.tensor([0, 1])).flatten(1)
-    assert kept.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize(
