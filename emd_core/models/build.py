@@ -14,6 +14,7 @@ from emd_core.models.baselines.rahmouni import Rahmouni
 from emd_core.models.baselines.steganalysis import Steganalysis
 from emd_core.models.baselines.forensictransfer import ForensicTransfer
 from emd_core.models.baselines.lae import LAE
+from emd_core.models.baselines.twostream import TwoStream
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
 from emd_core.models.multitask import MultiTask
@@ -32,6 +33,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     DCNN,
     MesoNet,
     FaceXray,
+    TwoStream,
 )
 
 if TYPE_CHECKING:
