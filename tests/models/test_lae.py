@@ -46,6 +46,9 @@ def test_the_mask_is_the_attention() -> None:
 def test_training_loss_by_hand() -> None:
     torch.manual_seed(0)
     model = LAE(CONFIG).eval()
+    for module in model.modules():  # as wide as it takes for the latent map to be seen in what is rebuilt
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, 0, 0.2)
     image, label = torch.rand(2, 3, 64, 64), torch.tensor([1, 0])
     mask = torch.zeros(2, 1, 64, 64)
     mask[0, 0, 16:48, 16:48] = 1

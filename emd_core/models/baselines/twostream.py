@@ -55,8 +55,9 @@ class TwoStream(Detector):
 
     def __init__(self, config: TwoStreamConfig, fer: ESR | None = None) -> None:
         super().__init__(config, fer)
-        self.face: Any = timm.create_model(config.face, num_classes=0)
-        self.face_class = nn.Linear(self.face.head_hidden_size, 2)
+        face: Any = timm.create_model(config.face, num_classes=0)  # timm's attributes are not typed
+        self.face = face
+        self.face_class = nn.Linear(face.head_hidden_size, 2)
         self.embed = nn.Sequential(
             nn.BatchNorm1d(FEATURES),  # shares of patterns differ by orders of magnitude
             nn.Linear(FEATURES, HIDDEN),
@@ -65,7 +66,7 @@ class TwoStream(Detector):
         )
         self.patch_class = nn.Linear(EMBEDDING, 2)
         for name in ("mean", "std"):
-            value = torch.tensor(self.face.default_cfg[name]).view(3, 1, 1)
+            value = torch.tensor(face.default_cfg[name]).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
