@@ -9,11 +9,11 @@ from emd_core.models.baselines.capsule import CapsuleForensics
 from emd_core.models.baselines.cozzolino import Cozzolino
 from emd_core.models.baselines.dcnn import DCNN
 from emd_core.models.baselines.facexray import FaceXray
+from emd_core.models.baselines.forensictransfer import ForensicTransfer
+from emd_core.models.baselines.lae import LAE
 from emd_core.models.baselines.meso import MesoNet
 from emd_core.models.baselines.rahmouni import Rahmouni
 from emd_core.models.baselines.steganalysis import Steganalysis
-from emd_core.models.baselines.forensictransfer import ForensicTransfer
-from emd_core.models.baselines.lae import LAE
 from emd_core.models.baselines.twostream import TwoStream
 from emd_core.models.detector import Detector, Network
 from emd_core.models.emd import EMD
@@ -22,17 +22,17 @@ from emd_core.models.parts.esr import ESR
 
 DETECTORS: tuple[type[Detector], ...] = (
     EMD,
-    ForensicTransfer,
-    LAE,
     MultiTask,
     Bayar,
+    CapsuleForensics,
     Cozzolino,
+    DCNN,
+    FaceXray,
+    ForensicTransfer,
+    LAE,
+    MesoNet,
     Rahmouni,
     Steganalysis,
-    CapsuleForensics,
-    DCNN,
-    MesoNet,
-    FaceXray,
     TwoStream,
 )
 
