@@ -34,7 +34,7 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 def build(profile: Path) -> Detector:
     params = read_params(profile)
     network = section(params, "train_emd", TrainEmd, where=str(profile)).network
-    fer = ESR(section(params, "train_fer", TrainFer, where=str(profile)).network) if network.expression else None
+    fer = ESR(section(params, "train_fer", TrainFer, where=str(profile)).network) if network.with_expression else None
     return build_detector(network, fer).eval()
 
 

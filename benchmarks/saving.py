@@ -29,7 +29,7 @@ def saving(
 ) -> None:
     """Print the size of the state, the seconds of a save, and their share of the time between two."""
     cfg = section(read_params(params), "train_emd", TrainEmd, str(params))
-    fer = ESR(ESRConfig(size=96, branches=9)) if cfg.network.expression else None
+    fer = ESR(ESRConfig(size=96, branches=9)) if cfg.network.with_expression else None
     model = build_detector(cfg.network, fer)
     theta = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(theta, fused=True)

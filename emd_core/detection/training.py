@@ -192,9 +192,9 @@ def read_crops(cfg: TrainEmd, faces: Path, masks: Path) -> tuple[FaceCrops, Face
 
 def make_detector(cfg: TrainEmd, fer: Path | None) -> Detector:
     """The network of the config with phi from `fer` and theta from where `weights` says."""
-    if cfg.network.expression and fer is None:
+    if cfg.network.with_expression and fer is None:
         raise UserError("train_emd.network.expression is true, so the network needs --fer; name train_fer's output.")
-    model = build_detector(cfg.network, load_esr(fer) if cfg.network.expression and fer else None)
+    model = build_detector(cfg.network, load_esr(fer) if cfg.network.with_expression and fer else None)
     if cfg.weights != "random":
         model.load_published(cfg.weights)
     return model

@@ -49,12 +49,12 @@ def detector_of(config: Network) -> type[Detector]:
 
 def build_detector(config: Network, fer: ESR | None) -> Detector:
     """The network with random weights; `fer` is given if, and only if, the config asks for expression features."""
-    if config.expression != (fer is not None):
-        raise ValueError(f"network.expression is {config.expression}, but fer is {type(fer).__name__}")
+    if config.with_expression != (fer is not None):
+        raise ValueError(f"network.expression is {config.with_expression}, but fer is {type(fer).__name__}")
     return detector_of(config)(config, fer)
 
 
 def network_name(config: Network) -> str:
     """What the paper's tables call it, and its size: "emd 299 px", "xception 299 px", "multitask 256 px"."""
     names = {("emd", False): "xception", ("multitask", True): "multitask-fer"}
-    return f"{names.get((config.kind, config.expression), config.kind)} {config.size} px"
+    return f"{names.get((config.kind, config.with_expression), config.kind)} {config.size} px"

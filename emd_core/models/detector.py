@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,11 @@ class Network(Config):
 
     kind: str
     size: int = Field(ge=32, description="Side of the square input, pixels.")
-    expression: Literal[False] = Field(default=False, description="Whether the expression features join the encoder.")
+
+    @property
+    def with_expression(self) -> bool:
+        """Whether the expression features join the encoder; only some kinds have the choice, as `expression`."""
+        return bool(getattr(self, "expression", False))
 
 
 class Publication(NamedTuple):

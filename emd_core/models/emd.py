@@ -21,9 +21,7 @@ class EMDConfig(Network):
 
     kind: Literal["emd"]
     size: int = Field(ge=48, description="Side of the square input, pixels; 299 in Xception.")
-    expression: bool = Field(  # type: ignore[assignment]
-        description="Whether the expression features join the encoder."
-    )
+    expression: bool = Field(description="Whether the expression features join the encoder.")
     atrous_rates: tuple[int, int, int] = Field(description="Of the decoder's pyramid; (6, 12, 18) at 299 pixels.")
     pixel_loss: PixelReduction = Field(description="Eq. 7: the mean over an image's pixels, or their sum as printed.")
 

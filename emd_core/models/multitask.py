@@ -31,9 +31,7 @@ class MultiTaskConfig(Network):
 
     kind: Literal["multitask"]
     size: int = Field(ge=32, multiple_of=16, description="Side of the square input, pixels; 256 in the publication.")
-    expression: bool = Field(  # type: ignore[assignment]
-        description="Whether the expression features join the encoder."
-    )
+    expression: bool = Field(description="Whether the expression features join the encoder.")
 
 
 class Encoder(nn.Module):

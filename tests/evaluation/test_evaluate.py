@@ -16,6 +16,8 @@ from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation.perturbations import PERTURBATIONS
 from emd_core.evaluation.scoring import score_frames
+from emd_core.evaluation.slices import NOT_LOCALISED
+from emd_core.models.baselines.meso import MesoConfig, MesoNet
 from emd_core.models.checkpoint import Calibration, load_detector, save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD, EMDConfig
@@ -131,6 +133,28 @@ def test_worst_frames_are_wrong_ones_with_pictures_first(data: Path) -> None:
     assert error.iloc[0] == pytest.approx((frames["score"] - frames["label"]).abs().max())
     assert all(p.shape[2] == 3 and p.dtype == np.uint8 for p in [*table["truth"], *table["found"]])
     assert worst_frames(detector, crops, frames.assign(score=frames["label"]), "fp32").empty
+
+
+def test_a_network_that_does_not_localise_shows_no_masks(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "blind", ignore=shutil.ignore_patterns("mlflow.db"))
+    network = MesoNet(MesoConfig(kind="meso4", size=32))
+    save_detector(tmp_path / "blind/model" / CHECKPOINT, network, CALIBRATION)
+    metrics = run(tmp_path / "blind", tmp_path / "out", perturbations=["jpeg_q30"])
+    assert metrics["localises"] is False
+    for name, figures in metrics["slices"].items():
+        nothing = {figure for figure, value in figures.items() if value is None}
+        assert nothing >= {"miou", "miou_floor", "pixel_accuracy", "pixel_auc", "iou_per_fake", "pixel_accuracy_low"}
+        assert {metrics["unknown"][name][figure] for figure in nothing} == {NOT_LOCALISED}
+        assert figures["frame_auc"] is not None and figures["masks"] == 0
+        assert metrics["robustness"]["jpeg_q30"][name]["miou"] is None
+    page = (tmp_path / "out/report.html").read_text()
+    assert "says whether a face is manipulated, but not where" in page and "mIoU" not in page
+    assert not [name for name in json.loads((tmp_path / "out/summary.json").read_text()) if "miou" in name]
+    crops = FaceCrops(data / "faces", data / "masks", "test")
+    frames, pixels = score_frames(network.eval(), crops, 8, "fp32")
+    assert not pixels and frames["mask_share"].notna().any()
+    assert list(worst_frames(network, crops, frames, "fp32").columns[:2]) == ["truth", "score"]
+    assert overlays(network, crops, one_of_each(crops.table), "fp32")
 
 
 def test_an_epoch_shows_one_fake_of_each_kind_beside_its_truth(data: Path) -> None:

@@ -17,7 +17,7 @@ SIDE = 72  # px, of the crops: of no network's own size
 
 def build(network: Network) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_detector(network, ESR(ESRConfig(size=64, branches=1)) if network.expression else None)
+    return build_detector(network, ESR(ESRConfig(size=64, branches=1)) if network.with_expression else None)
 
 
 def test_every_kind_has_its_profiles() -> None:

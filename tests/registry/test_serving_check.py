@@ -16,10 +16,11 @@ from mlflow.entities.model_registry import ModelVersion
 
 from components.registry.detector_model import SIGNATURE
 from components.registry.registration import register
-from components.registry.serving_check import check_serving
+from components.registry.serving_check import NotServed, check_serving, largest_difference
 from components.tracking.run import require_loadable_artifacts
 from emd_core.detection.inference import predict
 from emd_core.errors import UserError
+from emd_core.models.baselines.meso import MesoConfig, MesoNet
 from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
@@ -151,3 +152,28 @@ def test_it_is_served_in_the_format_in_which_it_was_judged(root: Path, tmp_path:
     assert served == judged != other
     check, _ = check_serving(registered, root / CHECKPOINT)
     assert check.verdict == "passed"
+
+
+def test_a_network_that_does_not_localise_is_served_without_masks(root: Path, tmp_path: Path) -> None:
+    save_detector(tmp_path / CHECKPOINT, MesoNet(MesoConfig(kind="meso4", size=64)))
+    (tmp_path / "metrics.json").write_text("{}")
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    mlflow.set_experiment("serving")
+    with mlflow.start_run():
+        registered = register("blind", tmp_path, tmp_path, None, {})
+    check, _ = check_serving(registered, tmp_path / CHECKPOINT)
+    assert check.verdict == "passed", check.reason
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    table = pd.DataFrame({"image": [bytes(cv2.imencode(".png", picture[..., ::-1])[1])]})
+    (answer,) = mlflow.pyfunc.load_model(str(stored(root, registered))).predict(table).to_dict("records")
+    assert answer["status"] == "ok" and answer["mask"] is None and 0 < answer["score"] < 1
+
+
+def test_a_mask_that_is_missing_or_surplus_is_no_answer() -> None:
+    mask = np.zeros((8, 8))
+    png = base64.b64encode(bytes(cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1])).decode()
+    row = {"status": "ok", "reason": "", "score": 0.5}
+    assert largest_difference([row | {"mask": png}], [(0.5, mask)]) == 0
+    for given, expected in ((None, mask), (png, None), (png, np.zeros((9, 9)))):
+        with pytest.raises(NotServed):
+            largest_difference([row | {"mask": given}], [(0.5, expected)])

@@ -1,5 +1,6 @@
 """From a file to a verdict: everybody's faces, over time, in whatever file."""
 
+import copy
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from emd_core.models.checkpoint import save_detector
 from emd_core.models.detector import Detector
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.rule import Limit, VerdictRule
+from emd_core.pages.overlay_video import write_overlay
+from emd_core.pages.verdict import write_report
 from emd_core.verdicts.judge import Judge
 from emd_core.verdicts.looking import Looking, Network
 from emd_core.verdicts.verdict import Answer, Model, Software
@@ -80,6 +83,31 @@ def test_of_two_people_the_manipulated_one_is_named(judge: Judge, tmp_path: Path
     assert found[Answer.MANIPULATED].where == ["mouth"]
     assert f"Face {found[Answer.MANIPULATED].number} of 2" in verdict.sentence
     assert [len(its) for its in looks] == [len(track.seen) for track in verdict.tracks] == [8, 8]
+
+
+class Blind(Greenish):
+    """The same, but it does not say where."""
+
+    localises = False
+
+    def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
+        return super().detect(image_B3SS, expression_BChw)[0], None
+
+
+def test_a_network_that_does_not_localise_says_who_and_when_but_not_where(judge: Judge, tmp_path: Path) -> None:
+    blind = copy.copy(judge)
+    blind.network = Network(Blind(), "fp32")
+    blind.model = judge.model.model_copy(update={"localises": False})
+    made = blind(video(tmp_path / "a.mp4", [scene((160, True))] * 24))
+    (track,) = made.verdict.tracks
+    assert track.answer is Answer.MANIPULATED and track.stretches
+    assert (track.where, track.mask_share) == ([], None)
+    assert {look.mask for look in made.looks[0]} == {None}
+    write_overlay(tmp_path / "overlay.mp4", tmp_path / "a.mp4", made)
+    write_report(tmp_path / "report.html", made, "overlay.mp4")
+    page = (tmp_path / "report.html").read_text()
+    assert "This model does not say which pixels." in page
+    assert "Where" not in page and "Outlined" not in page and "outlined" not in page
 
 
 def test_after_a_cut_there_is_another_face(judge: Judge, tmp_path: Path) -> None:
