@@ -38,8 +38,7 @@ class EMD(Detector):
 
     def __init__(self, config: EMDConfig, fer: ESR | None = None) -> None:
         super().__init__(config, fer)
-        self.encoder = XceptionEncoder(extra_channels=0 if fer is None else FEATURE_CHANNELS)
-        self.decoder = DeepLabV3PlusDecoder(
+        decoder = DeepLabV3PlusDecoder(
             encoder_channels=(LATENT_CHANNELS, LATENT_CHANNELS, LOW_CHANNELS, LATENT_CHANNELS),  # it reads [2] and [-1]
             encoder_depth=4,
             out_channels=DECODER_CHANNELS,
@@ -48,6 +47,8 @@ class EMD(Detector):
             aspp_separable=True,
             aspp_dropout=0.5,
         )
+        self.encoder = XceptionEncoder(extra_channels=0 if fer is None else FEATURE_CHANNELS)
+        self.decoder = decoder  # made first: a seed gives the same weights as it always did
         self.fc = nn.Linear(LATENT_CHANNELS, 2)
         self.mask = nn.Conv2d(DECODER_CHANNELS, 1, 1)
 
