@@ -9,6 +9,7 @@ the network's own size, images per second of batches of 8 in the numbers that `p
 
 import os
 import time
+from html import escape
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ def row(name: str, model: Detector) -> str:
     numbers = sum(value.numel() for value in model.parameters())
     size = model.config.size if model.config.size == model.side else f"{model.config.size} of {model.side}"
     columns = [f"`{name}`", size, f"{numbers:,}", f"{counter.get_total_flops() / 1e9:.2f}", f"{speed:.0f}"]
-    columns += ["yes" if model.localises else "no", *(text or "–" for text in model.publication)]
+    columns += ["yes" if model.localises else "no", *(escape(text, quote=False) or "–" for text in model.publication)]
     return f"| {' | '.join(map(str, columns))} |\n"
 
 
