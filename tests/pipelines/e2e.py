@@ -5,6 +5,7 @@ Three runs: one whose training is preempted once and whose model is promoted, on
 refused, one whose crop step fails. Then the champion judges a folder of videos, one shard of which is killed.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,22 @@ def pipeline(
     return run
 
 
-def preempt_training(stopped: list[str]) -> None:
-    """SIGTERM to the first container that trains EMD, as soon as it is in its second epoch: its node is taken away."""
-    engine = docker.from_env()
-    while not stopped:
-        for container in engine.containers.list():
-            if "train_emd" in container.attrs["Args"] and b"epoch 2/" in container.logs():
-                container.kill(signal="SIGTERM")
-                stopped.append(container.id)
-                break
-        time.sleep(0.2)
+def watch_containers(done: Callable[[Any], bool]) -> None:
+    """Asks `done` of each running container, again and again, until it says yes; in the background.
+
+    A container that ends while it is looked at (the engine says 404 or 409) is passed over.
+    """
+
+    def watch() -> None:
+        engine = docker.from_env()
+        while True:
+            for container in engine.containers.list(ignore_removed=True):
+                with contextlib.suppress(docker.errors.APIError):
+                    if done(container):
+                        return
+            time.sleep(0.05)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def champion() -> Any:
@@ -148,14 +155,22 @@ def champion() -> Any:
 def test_a_good_model_goes_from_raw_videos_to_the_registry(
     pipeline: Any, volume: Path, webhook: tuple[str, list[str]]
 ) -> None:
-    stopped: list[str] = []
-    threading.Thread(target=preempt_training, args=(stopped,), daemon=True).start()
+    preempted: list[str] = []
+
+    def preempt_training(container: Any) -> bool:  # in its second epoch: its node is taken away
+        if "train_emd" not in container.attrs["Args"] or b"epoch 2/" not in container.logs():
+            return False
+        container.kill(signal="SIGTERM")
+        preempted.append(container.id)
+        return True
+
+    watch_containers(preempt_training)
     code, ran, text = pipeline()
     assert code == 0, text[-3000:]
     sharded = ("extract-frames", "crop-faces", "generate-masks")
     once = ("fetch-data", "ingest", "merge-shards", "validate-data", "train-fer", "train-emd", "evaluate", "gate")
     assert sorted(ran) == sorted([*sharded * 3, *once, "train-emd", "promote", "notify"])
-    assert stopped and "stopped: " in text
+    assert preempted and "stopped: " in text
     again = text[text.rindex("Executing task 'train-emd'") :]
     assert "epoch 2/3" in again and "epoch 1/3" not in again, "the second attempt goes on where the first was stopped"
     assert str(champion().version) == "1"
@@ -211,19 +226,6 @@ def test_a_failing_step_ends_the_run_red_and_the_exit_handler_tells(
     assert len(webhook[1]) == 3 and "ended: FAILED" in webhook[1][2]
 
 
-def kill_shard(verdicts: Path, done: dict[Path, int]) -> None:
-    """SIGKILL to the container of the first shard as soon as it has its first verdict, which is put into `done`."""
-    engine = docker.from_env()
-    while not done:
-        for container in engine.containers.list():
-            arguments = container.attrs["Args"]
-            first = {path: path.stat().st_mtime_ns for path in verdicts.glob("1/3/*/verdict.json")}
-            if first and "detect" in arguments and "1/3" in arguments:
-                container.kill()
-                done |= first
-        time.sleep(0.05)
-
-
 def test_a_folder_of_videos_gets_verdicts_in_shards(
     pipeline: Any, volume: Path, webhook: tuple[str, list[str]]
 ) -> None:
@@ -235,7 +237,16 @@ def test_a_folder_of_videos_gets_verdicts_in_shards(
         shutil.copy(video, clips)
     cut_off(clips / found[1].name)
     done: dict[Path, int] = {}
-    threading.Thread(target=kill_shard, args=(verdicts, done), daemon=True).start()
+
+    def kill_first_shard(container: Any) -> bool:  # as soon as it has its first verdict
+        first = {path: path.stat().st_mtime_ns for path in verdicts.glob("1/3/*/verdict.json")}
+        if not first or not {"detect", "1/3"} <= set(container.attrs["Args"]):
+            return False
+        container.kill()
+        done.update(first)
+        return True
+
+    watch_containers(kill_first_shard)
     code, ran, text = pipeline("detect.workers=1", dag="detect", parameters=("videos=clips",))
     assert code == 0, text[-3000:]
     assert sorted(ran) == sorted(["settle", *["detect"] * 4, "merge-verdicts", "notify"]), "one is tried again"
