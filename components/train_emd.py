@@ -1,7 +1,7 @@
 """Train the two-stream network on validated crops and masks.
 
-Writes model.safetensors (the best epoch by validation accuracy), metrics.json and curves.csv. A killed run goes on
-from its last save (every `save_minutes`); one that was stopped by SIGTERM from its last step. On several GPUs
+Writes model.safetensors (the best epoch by balanced validation accuracy), metrics.json and curves.csv. A killed run
+goes on from its last save (every `save_minutes`); one that was stopped by SIGTERM from its last step. On several GPUs
 (batch_size is of all of them):
 `torchrun --standalone --nproc-per-node=gpu -m components train_emd ...`.
 """

@@ -26,7 +26,7 @@ from emd_core.detection.tracks import fit_rule
 from emd_core.errors import Preempted, UserError
 from emd_core.models.build import NetworkConfig, build_detector, detector_of
 from emd_core.models.checkpoint import Calibration, save_detector
-from emd_core.models.detector import Detector
+from emd_core.models.detector import Detector, Fitted
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.models.parts.precision import Precision, autocast, pick_device
 from emd_core.models.rule import Profile
@@ -74,7 +74,7 @@ def train_emd(
     on_epoch: EpochHook,
     watch: WatchHook = unwatched,
 ) -> None:
-    """Train and leave the best model by validation accuracy in `work / CHECKPOINT`.
+    """Train and leave the best model by balanced validation accuracy in `work / CHECKPOINT`.
 
     Under torchrun each process takes its share of every batch; rank 0 alone validates and writes, and `work`,
     `on_epoch` and `watch` are its own. The batches' losses and gradients are those of one process where all masks of a
@@ -103,7 +103,7 @@ def train_emd(
         )
     device = pick_device()
     model = make_detector(cfg, fer).to(device).to(memory_format=torch.channels_last)
-    if not model.by_gradient and distributed.world_size() > 1:
+    if isinstance(model, Fitted) and distributed.world_size() > 1:
         raise UserError(
             f"train_emd.network.kind '{cfg.network.kind}' learns from all crops at once, but torchrun started "
             f"{distributed.world_size()} processes; start it with `python -m components train_emd`."
@@ -138,9 +138,9 @@ def train_emd(
             done, started = len(losses), time.perf_counter()
             try:
                 learning = (
-                    _steps(model, optimizer, inputs, cfg.precision, losses)
-                    if model.by_gradient
-                    else _fit(model, stop.watch(inputs), losses)
+                    _fit(model, stop.watch(inputs), losses)
+                    if isinstance(model, Fitted)
+                    else _steps(model, optimizer, inputs, cfg.precision, losses)
                 )
                 for _ in learning:
                     state.watch(losses)
@@ -154,7 +154,7 @@ def train_emd(
             except Preempted:
                 state.save_within(losses, generators)
                 raise
-            best = state.is_best(metrics["val/accuracy"], -metrics["val/loss"])
+            best = state.is_best(metrics["val/balanced_accuracy"], -metrics["val/loss"])
             if best and main:
                 assert profile is not None
                 save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile)
@@ -248,7 +248,7 @@ def _steps(
         yield
 
 
-def _fit(model: Detector, inputs: Iterable[Inputs], losses: list[Tensor]) -> Iterator[None]:
+def _fit(model: Fitted, inputs: Iterable[Inputs], losses: list[Tensor]) -> Iterator[None]:
     """The same for a network that learns from all crops at once: one loss, at the end, or before a stop."""
     if losses:
         return
@@ -270,23 +270,29 @@ def validate(
 ) -> tuple[dict[str, float], NDArray[np.floating]]:
     """Accuracy and cross-entropy over all crops, mean IoU over those with a known mask, temperature and threshold.
 
-    What the crops cannot tell is left out. Second, the crops' scores.
+    Balanced accuracy is the mean of the classes' own: with three fakes to an original, a network that calls everything
+    a fake has an accuracy of 0.75, and a balanced one of 0.5. What the crops cannot tell is left out. Second, the
+    crops' scores.
     """
     model.eval()
-    right, loss, counts, scores = 0, 0.0, np.zeros(4, np.int64), []
+    loss, counts, scores = 0.0, np.zeros(4, np.int64), []
     for batch, score, mask_score in stop.watch(predict_all(model, crops, cfg.batch_size, cfg.precision)):
         label = batch.label.numpy()
-        right += int(((score > THRESHOLD) == label).sum())
         scores.append(score)
         loss -= float(np.log(np.clip(np.where(label == 1, score, 1 - score), 1e-7, None)).sum())
         if mask_score is not None:
             known = batch.known.numpy()
             counts += confusion(mask_score[known] > THRESHOLD, batch.mask.squeeze(1).numpy()[known]).sum(axis=0)
-    figures = {"val/accuracy": right / len(crops), "val/loss": loss / len(crops)}
+    score, label = np.concatenate(scores), crops.table["label"].to_numpy()
+    right = (score > THRESHOLD) == label
+    figures = {
+        "val/accuracy": float(right.mean()),
+        "val/balanced_accuracy": float(np.mean([right[label == k].mean() for k in np.unique(label)])),
+        "val/loss": loss / len(crops),
+    }
     if math.isfinite(miou := mean_iou(*counts.tolist())):
         figures["val/miou"] = miou
-    score = np.concatenate(scores)
-    calibration = calibrate(crops.table["label"].to_numpy(), score)
+    calibration = calibrate(label, score)
     return figures | ({f"val/{name}": x for name, x in calibration._asdict().items()} if calibration else {}), score
 
 

@@ -46,7 +46,6 @@ class Detector(nn.Module, ABC):
     config_type: ClassVar[type[Network]]
     publication: ClassVar[Publication]
     localises: ClassVar[bool] = True  # False: `detect` gives None for the mask, and all figures of masks are unknown
-    by_gradient: ClassVar[bool] = True  # False: `fit` is called once per epoch instead of steps of the optimizer
     learns_from_blends: ClassVar[bool] = False  # True: fakes are blends made of originals, never the data set's own
 
     config: Any  # of config_type
@@ -110,10 +109,6 @@ class Detector(nn.Module, ABC):
     def after_step(self) -> None:
         """Called without gradients after each step of the optimizer, such as to project weights onto a constraint."""
 
-    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        """Learn from all crops B3HW and their labels B at once and return the loss; where `by_gradient` is False."""
-        raise NotImplementedError
-
     def pretrained(self) -> Iterable[nn.Module]:
         """The modules that the warm-up fixes: those that may start from published weights."""
         return ()
@@ -124,6 +119,14 @@ class Detector(nn.Module, ABC):
             f"train_emd.weights is '{weights}', but no weights were published for '{self.config.kind}'; set it to "
             "'random'."
         )
+
+
+class Fitted(Detector):
+    """A detector that no gradient teaches: `fit`, once per epoch, takes the place of the optimizer's steps."""
+
+    @abstractmethod
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Learn from all crops B3HW and their labels B at once and return the loss."""
 
 
 def resize(image_B3HW: Tensor, size: int) -> Tensor:

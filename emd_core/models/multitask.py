@@ -19,9 +19,9 @@ from emd_core.models.detector import Detector, Network, Publication, resize
 from emd_core.models.latent_halves import activation_loss, half_activations, keep_half
 from emd_core.models.parts.esr import ESR, FEATURE_CHANNELS
 from emd_core.models.parts.losses import mean_of_known
+from emd_core.models.parts.normalised import Normalised
 from emd_core.storage.weights import load_exactly, read_state_dict
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
 LATENT_CHANNELS = 128
 LAST = 24  # index of the encoder's last convolution
 
@@ -84,15 +84,11 @@ class MultiTask(Detector):
         "BSD-3-Clause",
     )
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: MultiTaskConfig, fer: ESR | None = None) -> None:
         super().__init__(config, fer)
         self.encoder = Encoder(0 if fer is None else FEATURE_CHANNELS)
         self.decoder = Decoder()
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalised()
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
         latent, activation_B2 = self.encode(self.normalise(image_B3SS), expression_BChw)
@@ -115,9 +111,6 @@ class MultiTask(Detector):
         entropy_BSS = F.cross_entropy(seg_B2SS.float().softmax(1), mask_BSS, reduction="none")
         segmentation_loss = mean_of_known(entropy_BSS.mean(dim=(1, 2)), known_B)
         return activation_loss(activation_B2, half_B) + segmentation_loss + F.mse_loss(rebuilt.float(), rgb)
-
-    def normalise(self, image_B3SS: Tensor) -> Tensor:
-        return (image_B3SS - self.mean) / self.std
 
     def encode(self, rgb_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
         """The latent map and the mean activation of its halves, B2 (altered, original)."""

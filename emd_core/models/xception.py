@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emd_core.errors import UserError
-from emd_core.storage.weights import load_exactly, read_state_dict
+from emd_core.storage.weights import downloading, load_exactly, read_state_dict
 
 LOW_CHANNELS = 128  # block1, stride 4
 MIDDLE_CHANNELS = 1536  # conv3, the map that the expression features join
@@ -69,13 +68,8 @@ class XceptionEncoder(nn.Module):
         """
         reference: Any = timm.create_model("legacy_xception", num_classes=0)
         if weights == "imagenet":
-            try:
+            with downloading("Xception", "the path of a state-dict file"):
                 reference = timm.create_model("legacy_xception", pretrained=True, num_classes=0)
-            except Exception as error:  # timm raises what its download library raises
-                raise UserError(
-                    f"the ImageNet weights of Xception could not be downloaded ({type(error).__name__}); set "
-                    "train_emd.weights to the path of a state-dict file, or to 'random'."
-                ) from error
         else:
             load_exactly(reference, without_classifier(read_state_dict(Path(weights))), weights)
         own = self.net.state_dict()

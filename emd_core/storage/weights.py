@@ -2,7 +2,8 @@
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,18 @@ def _load(path: Path) -> Any:
             f"{path} is a TorchScript archive; save its weights alone: "
             "`torch.save(torch.jit.load(file).state_dict(), 'weights.pt')`."
         ) from None
+
+
+@contextmanager
+def downloading(name: str, instead: str = "") -> Iterator[None]:
+    """What fails within is the download of ImageNet's weights of `name`; `instead` says what else may be set."""
+    try:
+        yield
+    except Exception as error:  # timm and torchvision raise what their download libraries raise
+        raise UserError(
+            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}); set train_emd.weights "
+            f"to {instead + ', or to ' if instead else ''}'random'."
+        ) from error
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str, network: str = "") -> None:

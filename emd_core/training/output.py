@@ -17,11 +17,13 @@ def input_key(cfg: Config, inputs: Any) -> str:
 def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:
     """The metrics of the epoch whose model was kept, as best/<name>: the best validated one with all branches."""
     validated = [m for m in history if "val/accuracy" in m]
-    best = max(
-        validated,
-        key=lambda m: (m.get("train/branches", 0), m["val/accuracy"], -m.get("val/loss", 0.0)),
-        default={},  # a network that was kept as it was published, without crops to validate it on
-    )
+
+    def quality(m: dict[str, float]) -> tuple[float, ...]:
+        accuracy = m.get("val/balanced_accuracy", m["val/accuracy"])
+        return m.get("train/branches", 0), accuracy, -m.get("val/loss", 0.0)
+
+    # None of a network that was kept as it was published, without crops to validate it on.
+    best = max(validated, key=quality, default={})
     return {f"best/{name.replace('/', '_')}": value for name, value in best.items()}
 
 

@@ -19,14 +19,18 @@ from emd_core.detection.inputs import mirror
 from emd_core.detection.training import choose_targets, fitted, keep_weights, train_emd, validate
 from emd_core.errors import UserError
 from emd_core.evaluation.scoring import score_frames
+from emd_core.models.baselines.meso import MesoConfig, MesoNet
 from emd_core.models.checkpoint import load_calibration, load_detector
 from emd_core.models.emd import EMD as EMDNetwork
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.storage.validity import require_validated
+from emd_core.training.output import best_metrics
 from emd_core.training.resuming import Preemption
 from tests.fakes.training_data import EMD, SIZE, train, write_training_data
+
+FIGURES = {"val/accuracy", "val/balanced_accuracy", "val/loss"}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,20 @@ def test_a_validation_without_manipulated_pixels_has_no_miou(data: Path) -> None
         for parameter in network.decoder.parameters():
             parameter.zero_()
     figures, _ = validate(network, val, EMD, Preemption(""))
-    assert set(figures) == {"val/accuracy", "val/loss"} and all(map(math.isfinite, figures.values()))
+    assert set(figures) == FIGURES and all(map(math.isfinite, figures.values()))
+
+
+def test_a_network_that_calls_everything_a_fake_is_no_better_than_a_coin_by_balanced_accuracy(data: Path) -> None:
+    val = FaceCrops(data / "faces", data / "masks", "val")
+    rows = np.concatenate([np.flatnonzero(val.table["label"] == 1), np.flatnonzero(val.table["label"] == 0)[:1]])
+    val.table = val.table.iloc[rows].reset_index(drop=True)
+    network = MesoNet(MesoConfig(kind="meso4", size=64))
+    with torch.no_grad():
+        network.classifier[-1].bias.fill_(-1e6)  # its output is the original's
+    figures, _ = validate(network, val, EMD, Preemption(""))
+    assert figures["val/accuracy"] == pytest.approx(1 - 1 / len(rows)) and figures["val/balanced_accuracy"] == 0.5
+    earlier = {"val/accuracy": 0.6, "val/balanced_accuracy": 0.6, "val/loss": 1.0}
+    assert best_metrics([earlier, figures])["best/val_accuracy"] == 0.6
 
 
 def test_temperature_and_threshold_of_the_kept_epoch_come_with_the_model(data: Path, tmp_path: Path) -> None:
@@ -120,7 +137,7 @@ def test_a_published_network_is_kept_without_any_data(
 
 
 def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:
-    """Loss of the training falls; the kept model is the best of its validation accuracies."""
+    """Loss of the training falls; the kept model is the best by balanced validation accuracy."""
     history = train(data, tmp_path / "run")
     assert history[-1]["train/loss"] < history[0]["train/loss"]
     assert len(history) == EMD.warmup_epochs + EMD.epochs
@@ -154,7 +171,7 @@ def test_no_epochs_keep_published_weights_as_they_are(data: Path, tmp_path: Path
     )
     loaded = load_detector(tmp_path / CHECKPOINT).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in published.state_dict().items())
-    assert set(history[0]) == {"val/accuracy", "val/loss", "val/miou", "val/temperature", "val/threshold"}
+    assert set(history[0]) == FIGURES | {"val/miou", "val/temperature", "val/threshold"}
 
 
 def test_fewer_training_videos_are_a_part_of_more(data: Path) -> None:
@@ -180,7 +197,7 @@ def test_data_without_masks_train_on_classification_alone(data: Path, tmp_path: 
         work=tmp_path,
         on_epoch=lambda epoch, metrics: history.append(metrics),
     )
-    assert set(history[0]) == {"train/loss", "val/accuracy", "val/loss", "val/temperature", "val/threshold"}
+    assert set(history[0]) == FIGURES | {"train/loss", "val/temperature", "val/threshold"}
     assert np.isfinite(history[0]["train/loss"])
 
 

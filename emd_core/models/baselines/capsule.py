@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from emd_core.models.baselines.imagenet import (
     WIDTH,
-    Normalised,
     features_of,
     imagenet_network,
     one_file,
     require_width,
 )
 from emd_core.models.detector import Detector, Network, Publication
+from emd_core.models.parts.normalised import Normalised
 from emd_core.storage.weights import load_exactly, read_state_dict
 
 FRONT = 19  # layers of VGG-19: up to its third pooling
@@ -87,7 +87,7 @@ class CapsuleForensics(Detector):
 
     def __init__(self, config: CapsuleConfig, fer: None = None) -> None:
         super().__init__(config, fer)
-        self.normalised = Normalised()
+        self.normalise = Normalised()
         self.front = features_of("vgg19", config.width, FRONT)
         self.capsules = nn.ModuleDict({"fea_ext": Primary(4 * config.width), "routing_stats": Routing()})
 
@@ -103,7 +103,7 @@ class CapsuleForensics(Detector):
 
     def classes(self, image_B3SS: Tensor) -> Tensor:
         """Softmax over the output capsules (fake, real) for each of their four dimensions, B42."""
-        capsules_BI8 = self.capsules["fea_ext"](self.front(self.normalised(image_B3SS)))
+        capsules_BI8 = self.capsules["fea_ext"](self.front(self.normalise(image_B3SS)))
         output_BO4 = self.capsules["routing_stats"](capsules_BI8)
         return output_BO4.transpose(1, 2).softmax(dim=-1)
 

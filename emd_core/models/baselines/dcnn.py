@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from emd_core.models.baselines.imagenet import (
     WIDTH,
-    Normalised,
     features_of,
     imagenet_network,
     require_width,
 )
 from emd_core.models.detector import Detector, Network, Publication
+from emd_core.models.parts.normalised import Normalised
 
 
 class DCNNConfig(Network):
@@ -63,13 +63,13 @@ class DCNN(Detector):
     def __init__(self, config: DCNNConfig, fer: None = None) -> None:
         super().__init__(config, fer)
         outside = WIDTH * config.width
-        self.normalised = Normalised()
+        self.normalise = Normalised()
         self.vgg19 = FirstDense(features_of("vgg19", config.width), 8 * config.width, 7, outside)
         self.alexnet = FirstDense(features_of("alexnet", config.width), 4 * config.width, 6, outside)
         self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(2 * outside, 2))
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
-        x_B3SS = self.normalised(image_B3SS)
+        x_B3SS = self.normalise(image_B3SS)
         return self.classifier(torch.cat([self.vgg19(x_B3SS), self.alexnet(x_B3SS)], dim=1)), None
 
     def pretrained(self) -> Iterable[nn.Module]:

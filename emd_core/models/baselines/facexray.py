@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from emd_core.errors import UserError
-from emd_core.models.baselines.imagenet import Normalised
 from emd_core.models.detector import Detector, Network, Publication, resize
 from emd_core.models.parts.esr import ESR
 from emd_core.models.parts.losses import classification_loss, segmentation_loss
-from emd_core.storage.weights import load_exactly, read_state_dict
+from emd_core.models.parts.normalised import Normalised
+from emd_core.storage.weights import downloading, load_exactly, read_state_dict
 
 LAMBDA = 100  # weight of the X-ray's loss
 USUAL, SLOPE = 0.05, 20.0  # the mean X-ray at which the classifier starts undecided, and how steeply
@@ -83,13 +82,8 @@ class FaceXray(Detector):
             state = read_state_dict(Path(weights))
             load_exactly(self.backbone, {k: x for k, x in state.items() if not k.startswith(HEADS)}, weights)
             return
-        try:
+        with downloading(self.config.backbone, "the path of a state-dict file"):
             reference = hrnet(self.config.backbone, pretrained=True)
-        except Exception as error:  # timm raises what its download library raises
-            raise UserError(
-                f"the ImageNet weights of {self.config.backbone} could not be downloaded ({type(error).__name__}); set "
-                "train_emd.weights to the path of a state-dict file, or to 'random'."
-            ) from error
         self.backbone.load_state_dict(reference.state_dict())
 
 

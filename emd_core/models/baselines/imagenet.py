@@ -4,30 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import get_model
 
 from emd_core.errors import UserError
-from emd_core.storage.weights import load_exactly, read_state_dict
+from emd_core.storage.weights import downloading, load_exactly, read_state_dict
 
 WIDTH = 64  # channels of the first convolution of both
 RGB = 3  # channels of the input
-
-
-class Normalised(nn.Module):
-    """RGB B3HW in [0, 1] -> with the mean and variance that these networks were trained on."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_DEFAULT_STD).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, image_B3HW: Tensor) -> Tensor:
-        return (image_B3HW - self.mean) / self.std
 
 
 def features_of(name: str, width: int, layers: int | None = None) -> nn.Sequential:
@@ -55,13 +39,8 @@ def imagenet_network(name: str, folder: Path | None) -> Any:
         network = get_model(name)
         load_exactly(network, read_state_dict(file), str(file), network=f"torchvision's {name}")
         return network
-    try:
+    with downloading(name, f"a folder that holds torchvision's file {name}-<digits>.pth"):
         return get_model(name, weights="IMAGENET1K_V1")
-    except Exception as error:  # torchvision raises what its download raises
-        raise UserError(
-            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}); set train_emd.weights "
-            f"to a folder that holds torchvision's file {name}-<digits>.pth, or to 'random'."
-        ) from error
 
 
 def require_width(width: int) -> None:

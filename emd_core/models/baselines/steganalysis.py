@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from emd_core.models.baselines.centre import CentreConfig, CentreDetector
 from emd_core.models.baselines.residuals import FEATURES, residual_features
-from emd_core.models.detector import Publication
+from emd_core.models.detector import Fitted, Publication
 from emd_core.models.parts.esr import ESR
 
 
@@ -18,7 +18,7 @@ class SteganalysisConfig(CentreConfig):
     kind: Literal["steganalysis"]
 
 
-class Steganalysis(CentreDetector):
+class Steganalysis(CentreDetector, Fitted):
     """The logits are 0 and the machine's decision d, so that a score above 1/2 means d > 0; it is no probability."""
 
     config_type = SteganalysisConfig
@@ -26,7 +26,6 @@ class Steganalysis(CentreDetector):
         "Fridrich and Kodovsky, Rich Models for Steganalysis of Digital Images, TIFS 2012; "
         "features and classifier of FaceForensics++, ICCV 2019"
     )
-    by_gradient = False
 
     def __init__(self, config: SteganalysisConfig, fer: ESR | None = None) -> None:
         super().__init__(config, fer)

@@ -18,6 +18,8 @@ from emd_core.models.baselines.residuals import FEATURES, residual_features
 from emd_core.models.detector import Detector, Network, Publication
 from emd_core.models.parts.esr import ESR
 from emd_core.models.parts.losses import classification_loss
+from emd_core.models.parts.normalised import Normalised
+from emd_core.storage.weights import downloading
 
 HIDDEN, EMBEDDING = 128, 64  # channels of the embedding's two layers
 MARGIN = 0.2  # by which another image's patch must be further away, on the unit sphere
@@ -50,9 +52,6 @@ class TwoStream(Detector):
     )
     localises = False
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: TwoStreamConfig, fer: ESR | None = None) -> None:
         super().__init__(config, fer)
         face: Any = timm.create_model(config.face, num_classes=0)  # timm's attributes are not typed
@@ -65,9 +64,7 @@ class TwoStream(Detector):
             nn.Linear(HIDDEN, EMBEDDING),
         )
         self.patch_class = nn.Linear(EMBEDDING, 2)
-        for name in ("mean", "std"):
-            value = torch.tensor(face.default_cfg[name]).view(3, 1, 1)
-            self.register_buffer(name, value, persistent=False)
+        self.normalise = Normalised(face.default_cfg["mean"], face.default_cfg["std"])
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
         face_B2, _, patch_BP2 = self.streams(image_B3SS)
@@ -83,7 +80,7 @@ class TwoStream(Detector):
 
     def streams(self, image_B3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the faces, embeddings of their patches on the unit sphere, and the patches' logits."""
-        face_B2 = self.face_class(self.face((image_B3SS - self.mean) / self.std))
+        face_B2 = self.face_class(self.face(self.normalise(image_B3SS)))
         patch_BP3pp = cut(image_B3SS, self.config.patches)
         embedding = F.normalize(self.embed(residual_features(patch_BP3pp.flatten(0, 1))).float())
         embedding_BPE = embedding.unflatten(0, patch_BP3pp.shape[:2])
@@ -99,13 +96,8 @@ class TwoStream(Detector):
                 f"train_emd.weights is '{weights}', but for 'twostream' it must be 'imagenet', which starts the face "
                 "stream from timm's weights, or 'random'."
             )
-        try:
+        with downloading(self.config.face):
             reference = timm.create_model(self.config.face, pretrained=True, num_classes=0)
-        except Exception as error:  # timm raises what its download library raises
-            raise UserError(
-                f"the ImageNet weights of {self.config.face} could not be downloaded ({type(error).__name__}); set "
-                "train_emd.weights to 'random'."
-            ) from error
         self.face.load_state_dict(reference.state_dict())
 
 
