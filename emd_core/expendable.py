@@ -7,6 +7,7 @@ gives up all that it has at hand when one of its processes dies, and does not sa
 import ctypes
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +42,8 @@ class Expendable(Generic[Item, Result]):
     """
 
     def __init__(self, make: Callable[[], Work[Item, Result]], *, seconds: float, mebibytes: int | None) -> None:
-        self._given = (make, seconds, mebibytes)
+        # Read by the process itself, once it is set up: what this imports, such as torch, takes its threads at once.
+        self._given = (pickle.dumps(make), seconds, mebibytes)
         self._context = multiprocessing.get_context("spawn")
         self._progress = self._context.Value("d", 0.0, lock=False)
         self._process: Any = None
@@ -147,9 +149,7 @@ def _why(code: int, seconds: float) -> str:
     return f"the process that decoded it crashed ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
 
-def _serve(
-    pipe: Connection, progress: Any, make: Callable[[], Work[Any, Any]], seconds: float, mebibytes: int | None
-) -> None:
+def _serve(pipe: Connection, progress: Any, pickled_make: bytes, seconds: float, mebibytes: int | None) -> None:
     """What the process does: the work for each item that comes, until the parent is gone."""
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}  # before torch and OpenCV are imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and SIGTERM of a group are the parent's to handle
@@ -170,7 +170,7 @@ def _serve(
             error = raised
         return result, error
 
-    work, error = answer(make)
+    work, error = answer(lambda: pickle.loads(pickled_make)())
     pipe.send((None, error))
     if mebibytes is not None and Path("/proc/self/statm").exists():
         pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -5,10 +5,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 
+import cv2
 import psutil
 import pytest
+import torch
 
 from emd_core.errors import UserError
 from emd_core.expendable import Died, Expendable, each
@@ -46,6 +49,10 @@ def make(work: Callable[[int | str, Tell], int] = double) -> Callable[[int | str
 
 def refuse_to_start() -> Callable[[int | str, Tell], int]:
     raise UserError("there is no model.")
+
+
+def count_threads() -> Callable[[int, Tell], tuple[int, int]]:
+    return lambda item, tell: (torch.get_num_threads(), cv2.getNumThreads())
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +102,14 @@ def test_what_the_work_raises_comes_through(process: Expendable[int | str, int])
         process("refuse")
     assert process(1) == 2 and process._process.pid == own
     assert process.progress == 0.5
+
+
+def test_it_computes_in_one_thread_so_that_several_do_not_fight_for_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        monkeypatch.delenv(name, raising=False)
+    process: Expendable[int, tuple[int, int]] = Expendable(count_threads, seconds=20, mebibytes=None)
+    with closing(process):
+        assert process(1) == (1, 1)
 
 
 def test_one_that_cannot_start_says_why() -> None:
