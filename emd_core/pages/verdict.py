@@ -68,6 +68,7 @@ def write_report(path: Path, judgement: Judgement, overlay: str | None) -> None:
         limits=distinct(verdict.model.limits),
         rates=rates_in_words(verdict.model),
         percent=percent,
+        one_in=one_in,
     )
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -122,16 +123,20 @@ def rates_in_words(model: Model) -> list[str]:
     for limit in limits:
         asked = [percent(one.asked) for one in model.limits if one.score == limit.score and one.rate > one.asked]
         meant = "the answer is “manipulated”" if limit is limits[-1] else "it is “cannot say”, to the next limit"
-        words = f"About {percent(limit.rate)} of faces that nobody manipulated score above {limit.score:.3f}; "
-        words += f"from there on {meant}."
+        words = f"Of faces that nobody manipulated {one_in(limit.rate)} ({percent(limit.rate)}) score above "
+        words += f"{limit.score:.3f}; from there on {meant}."
         if asked:
-            verb = "was" if len(asked) == 1 else "were"
             words += (
-                f" {' and '.join(asked)} {verb} asked for; {model.originals} originals support no less than "
-                f"{percent(limit.rate)}."
+                f" The limit was meant for {' and '.join(asked)}, but {model.originals} originals cannot show a rate "
+                f"below {percent(limit.rate)}."
             )
         said.append(words)
     return said
+
+
+def one_in(share: float) -> str:
+    """A rate as people say it: "about 1 in 21"."""
+    return f"about 1 in {round(1 / share):,}" if share <= 0.5 else f"about {round(10 * share)} in 10"
 
 
 def percent(share: float) -> str:

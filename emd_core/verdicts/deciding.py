@@ -137,11 +137,11 @@ def sentence(answer: Answer, tracks: Sequence[Track], reasons: Sequence[str]) ->
         return f"Nothing found in {faces if judged == len(tracks) else f'{judged} of {faces}'}."
     found = [track for track in tracks if track.answer is Answer.MANIPULATED]
     if len(tracks) == 1:
-        who = "The face is"
+        who = "The face looks"
     elif len(found) == 1:
-        who = f"Face {found[0].number} of {len(tracks)} is"
+        who = f"Face {found[0].number} of {len(tracks)} looks"
     else:
-        who = f"Faces {', '.join(str(track.number) for track in found)} of {len(tracks)} are"
+        who = f"Faces {', '.join(str(track.number) for track in found)} of {len(tracks)} look"
     where = ", ".join(dict.fromkeys(word for track in found for word in track.where))
     first = found[0]
     part = first.stretches and (first.start_s, first.end_s) != (first.stretches[0].start_s, first.stretches[-1].end_s)

@@ -34,7 +34,7 @@ def judged(width: int = WIDTH, height: int = HEIGHT, n: int = N, seconds: float 
     ]
     track = judgements.track(seen, Answer.MANIPULATED, stretches=[(0, 5 * seconds / n)], where=["mouth"])
     media = Media(kind="video", width=width, height=height, frames=n, seconds=seconds, looked_at=n // 2)
-    return judgements.judgement([track], Answer.MANIPULATED, "The face is manipulated (mouth).", media)
+    return judgements.judgement([track], Answer.MANIPULATED, "The face looks manipulated (mouth).", media)
 
 
 def write_with_sound(path: Path, codec: str, rate: int = SOUND_HZ, delay_s: float = 0) -> Path:

@@ -39,7 +39,7 @@ def found(number: int = 1) -> Track:
 
 def clip(**changes: object) -> Judgement:
     tracks = [judgements.track(seen(list(range(0, N, 2)))), found(2)]
-    made = judgements.judgement(tracks, Answer.MANIPULATED, "Face 2 of 2 is manipulated (mouth, 4.0–8.0 s).", VIDEO)
+    made = judgements.judgement(tracks, Answer.MANIPULATED, "Face 2 of 2 looks manipulated (mouth, 4.0–8.0 s).", VIDEO)
     return made._replace(verdict=made.verdict.model_copy(update=changes))
 
 
@@ -71,13 +71,13 @@ def test_a_strangers_file_name_is_text(tmp_path: Path) -> None:
 
 def test_it_says_which_rate_the_data_support(tmp_path: Path) -> None:
     text = words(page(tmp_path, clip()))
-    assert "5 % and 1 % were asked for; 6 originals support no less than 14.3 %." in text
-    assert "That of about 14.3 % of faces that nobody manipulated does, too" in text
+    assert "meant for 5 % and 1 %, but 6 originals cannot show a rate below 14.3 %." in text
+    assert "So are those of about 1 in 7 faces that nobody manipulated" in text
     limits = [Limits(asked=0.05, rate=0.05, score=0.55), Limits(asked=0.01, rate=1 / 51, score=0.8)]
     model = judgements.MODEL.model_copy(update={"limits": limits, "originals": 50})
     text = words(page(tmp_path, clip(model=model)))
-    assert "About 5 % of faces that nobody manipulated score above 0.550; from there on it is “cannot say”" in text
-    assert "1 % was asked for; 50 originals support no less than 1.96 %." in text and "5 % was asked" not in text
+    assert "nobody manipulated about 1 in 20 (5 %) score above 0.550; from there on it is “cannot say”" in text
+    assert "meant for 1 %, but 50 originals cannot show a rate below 1.96 %." in text and "for 5 %" not in text
     uncalibrated = judgements.MODEL.model_copy(update={"limits": [], "originals": None})
     assert "This model has no limits" in words(page(tmp_path, clip(model=uncalibrated, answer=Answer.UNKNOWN)))
 
@@ -126,7 +126,7 @@ def test_a_picture_is_shown_whole_with_its_faces_marked(tmp_path: Path) -> None:
     one = seen([0], range(1), x=100)
     track = judgements.track(one, Answer.MANIPULATED, stretches=[(0, 0)], where=["mouth"])
     picture = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
-    judgement = judgements.judgement([track], Answer.MANIPULATED, "The face is manipulated.", PICTURE, picture=picture)
+    judgement = judgements.judgement([track], Answer.MANIPULATED, "The face looks so.", PICTURE, picture=picture)
     html = page(tmp_path, judgement)
     (whole,) = re.findall(r'class="whole" src="data:image/jpeg;base64,([^"]+)"', html)
     drawn = decode(base64.b64decode(whole))
@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_read_has_a_page(tmp_path: Path) -> None:
 
 def test_many_faces_are_all_in_the_table(tmp_path: Path) -> None:
     tracks = [judgements.track(seen(list(range(0, 20, 2))), number=n) for n in range(1, 31)]
-    judgement = judgements.judgement([*tracks, found(31)], Answer.MANIPULATED, "Face 31 of 31 is manipulated.", VIDEO)
+    judgement = judgements.judgement([*tracks, found(31)], Answer.MANIPULATED, "Face 31 looks manipulated.", VIDEO)
     html = page(tmp_path, judgement)
     assert re.findall(r"<h3>Face (\d+)", html)[0] == "31" and html.count("<h3>") == 20
     assert len(re.findall(r'<tr><td class="number">\d+<td', html)) == 31

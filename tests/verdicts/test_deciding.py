@@ -138,9 +138,14 @@ def test_a_window_at_the_very_end_is_a_stretch_too() -> None:
     ("tracks", "faces", "answer", "says"),
     [
         ([], [], UNKNOWN, "No face was found."),
-        ([track(1, NOTHING), track(2, MANIPULATED, 0.9)], [5, 5], MANIPULATED, "Face 2 of 2 is manipulated (mouth)."),
+        (
+            [track(1, NOTHING), track(2, MANIPULATED, 0.9)],
+            [5, 5],
+            MANIPULATED,
+            "Face 2 of 2 looks manipulated (mouth).",
+        ),
         ([track(1, UNKNOWN, reasons=("a.",)), track(2, MANIPULATED)], [5, 5], MANIPULATED, "Face 2 of 2"),
-        ([track(1, MANIPULATED), track(2, MANIPULATED)], [5, 5], MANIPULATED, "Faces 1, 2 of 2 are manipulated"),
+        ([track(1, MANIPULATED), track(2, MANIPULATED)], [5, 5], MANIPULATED, "Faces 1, 2 of 2 look manipulated"),
         ([track(1, NOTHING)], [5], NOTHING, "Nothing found in 1 face."),
         ([track(1, NOTHING), track(2, UNKNOWN, reasons=("a.",))], [9, 1], NOTHING, "Nothing found in 1 of 2 faces."),
         ([track(1, NOTHING), track(2, UNKNOWN, reasons=("Small.",))], [9, 8], UNKNOWN, "Cannot say. Face 2: Small."),
