@@ -18,5 +18,8 @@ def render(template: str, folder: Path = HERE, /, **values: Any) -> str:
 def _environment(folder: Path) -> jinja2.Environment:
     """Kept, as it keeps its templates: to compile one takes longer than to render it."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, HERE]), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([folder, HERE]),
+        autoescape=True,
+        auto_reload=False,  # a template belongs to the code that is running, whatever is installed meanwhile
+        undefined=jinja2.StrictUndefined,
     )
