@@ -1,4 +1,4 @@
-"""One cell of a table: a network of one kind, trained and judged on one method and quality."""
+"""One cell of a table: a network trained and judged on one method and quality, or on all methods but one."""
 
 import os
 from pathlib import Path
@@ -7,24 +7,34 @@ from typing import Annotated, Literal
 import typer
 
 from emd_core.config import read_params, section
+from emd_core.errors import UserError
+from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 
 def cell(
     step: Annotated[Literal["train", "judge"], typer.Argument(help="Which half: a mend of a figure trains nothing.")],
     network: Annotated[str, typer.Option(help="Its settings are those of params/<profile>-<network>.yaml.")],
-    method: Annotated[str, typer.Option(help="Manipulation, e.g. Face2Face.")],
     quality: Annotated[str, typer.Option(help="Compression, e.g. c23.")],
     data: Annotated[Path, typer.Option(help="Folder of faces, masks and report.")],
     fer: Annotated[Path, typer.Option(help="Folder of the trained expression network.")],
     out: Annotated[Path, typer.Option(help="Folder of the cell's model and evaluation.")],
     profile: Annotated[str, typer.Option(help="Which of the profiles in params/: sample or ffpp.")] = "sample",
+    method: Annotated[str | None, typer.Option(help="Manipulation to learn and judge, e.g. Face2Face.")] = None,
+    unseen: Annotated[
+        str | None, typer.Option(help="Or the one that is not learned; the others of the data are, all are judged.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
     targets: Annotated[int | None, typer.Option(help="Number of training videos; all if not given.")] = None,
 ) -> None:
     """Train one network as train_emd does, or judge it as evaluate does."""
     path = Path("params") / f"{profile}-{network}.yaml"
     stage = "train_emd" if step == "train" else "evaluate"
-    chosen = [f"{stage}.methods=[{method}]", f"{stage}.qualities=[{quality}]"]
+    if (method is None) == (unseen is None):
+        raise UserError("a cell is of one --method, or of all but --unseen; name one of the two.")
+    methods = f"[{method}]"
+    if unseen is not None:
+        methods = f"[{', '.join(others(data, unseen))}]" if step == "train" else "null"
+    chosen = [f"{stage}.methods={methods}", f"{stage}.qualities=[{quality}]"]
     os.environ.setdefault("EMD_PIPELINE_RUN", f"{profile} {out.name}")
     faces, masks, model = data / "faces", data / "masks", out / "model"
     if step == "train":
@@ -38,3 +48,12 @@ def cell(
 
         judging = section(read_params(path, chosen), stage, Evaluate, where=str(path))
         evaluate(judging, model=model, faces=faces, masks=masks, evaluation=out / "evaluation")
+
+
+def others(data: Path, unseen: str) -> list[str]:
+    """The methods of the data's crops without one of them."""
+    methods = set(read_manifest(data / "masks", MASKS).table["method"]) - {ORIGINAL}
+    if unseen not in methods or len(methods) < 2:
+        known = ", ".join(sorted(methods)) or "no method"
+        raise UserError(f"--unseen is {unseen}, but the crops of {data} are of {known}; it must be one of at least two.")
+    return sorted(methods - {unseen})

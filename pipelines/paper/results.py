@@ -10,7 +10,16 @@ from emd_core.pages.render import render
 from emd_core.storage.atomic import atomic_file
 from emd_core.storage.manifest import MASKS, OK, read_manifest
 from pipelines.paper.figures import save_accuracy_by_size, save_roc_pair
-from pipelines.paper.tables import TWINS, Figures, Results, Table, joint_tables, paper_tables, seeds_table
+from pipelines.paper.tables import (
+    TWINS,
+    Figures,
+    Results,
+    Table,
+    joint_tables,
+    paper_tables,
+    seeds_table,
+    unseen_tables,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ def accuracy_by_size(results: Results, slice_name: str) -> dict[int, Figures]:
     found: dict[int, Figures] = {}
     for c in results.cells.values():
         cell = results.find("emd", slice_name, targets=c.get("targets"))
-        if (c["network"], f"{c['method']}/{c['quality']}") == ("emd", slice_name) and cell is not None:
+        if (c["network"], f"{c.get('method')}/{c['quality']}") == ("emd", slice_name) and cell is not None:
             table = read_manifest(Path(c["data"]) / "masks", MASKS).table
             everything = table.loc[(table["status"] == OK) & (table["split"] == "train"), "target"].nunique()
             found[c.get("targets") or everything] = results.figures(cell) or {}
@@ -66,7 +75,7 @@ def write_results(params: Mapping[str, Any], root: Path) -> Path:
     """Write results.html (alone in one file) and results.md into `root`; the page's path."""
     results = Results(params, root)
     done = sum((results.folder(name) / "metrics.json").is_file() for name in results.cells)
-    tables = [*paper_tables(results), seeds_table(results), *joint_tables(root)]
+    tables = [*paper_tables(results), seeds_table(results), *unseen_tables(results), *joint_tables(root)]
     shown = pictures(results)
     sample = params["profile"] == "sample"
     page = root / "results.html"

@@ -46,7 +46,7 @@ class Results:
     def find(self, network: str, slice_name: str, seed: int = 0, targets: int | None = None) -> str | None:
         """The finished cell of that network on that slice."""
         for name, c in self.cells.items():
-            key = (c["network"], f"{c['method']}/{c['quality']}", c.get("seed", 0), c.get("targets"))
+            key = (c["network"], f"{c.get('method')}/{c['quality']}", c.get("seed", 0), c.get("targets"))
             if key == (network, slice_name, seed, targets) and (self.folder(name) / "metrics.json").is_file():
                 return name
         return None
@@ -159,6 +159,43 @@ def spread(values: Sequence[float]) -> Entry | None:
         return None
     sd = f"± {percent(stdev(values))}" if len(values) > 1 else "one seed"
     return Entry(percent(mean(values)), [sd, "(" + ", ".join(percent(v) for v in values) + ")"])
+
+
+def unseen_tables(results: Results) -> list[Table]:
+    """Networks that learned all methods but one: first on that one, then, apart, on those that they did learn."""
+    done = {
+        (c["network"], c["unseen"], c["quality"]): read_json(results.folder(name) / "metrics.json")["slices"]
+        for name, c in results.cells.items()
+        if "unseen" in c and (results.folder(name) / "metrics.json").is_file()
+    }
+    if not done:
+        return []
+    columns = list(dict.fromkeys(f"{unseen}/{quality}" for _, unseen, quality in done))
+    networks = list(dict.fromkeys(network for network, *_ in done))
+    trained = [
+        (
+            f"{results.paper['rows'][network]}, all but {unseen}",
+            [auc(slices.get(c)) if c != f"{unseen}/{quality}" else None for c in columns],
+        )
+        for (network, unseen, quality), slices in done.items()
+    ]
+    left_out = [
+        (results.paper["rows"][network], [auc(done.get((network, *c.split("/")), {}).get(c)) for c in columns])
+        for network in networks
+    ]
+    titles = [results.paper["columns"].get(column, column) for column in columns]
+    figure = "frame AUC, and mIoU"
+    return [
+        Table(f"Unseen manipulations: {figure}, of a method that the network did not learn", titles, left_out),
+        Table(f"The same networks on the methods that they did learn: {figure}", titles, trained),
+    ]
+
+
+def auc(figures: Figures | None) -> Entry | None:
+    if figures is None:
+        return None
+    low, high = (percent(figures[f"frame_auc_{end}"]) for end in ("low", "high"))
+    return Entry(percent(figures["frame_auc"]), [f"[{low}, {high}]", f"mIoU {percent(figures.get('miou'))}"])
 
 
 def joint_tables(root: Path) -> list[Table]:

@@ -11,7 +11,7 @@ import pytest
 
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from pipelines.paper.results import write_results
-from pipelines.paper.tables import Results, joint_tables, paper_tables, seeds_table
+from pipelines.paper.tables import Results, joint_tables, paper_tables, seeds_table, unseen_tables
 from tests.house.contract import ROOT
 
 FIGURES = {"frame_auc": 0.9, "video_accuracy": 0.85, "pixel_accuracy_floor": 0.8, "miou_floor": 0.4}
@@ -97,6 +97,26 @@ def test_the_page_and_its_markdown_show_the_same(made: tuple[dict[str, Any], Pat
     assert links and all((root / link).is_file() for link in links)
     write_results(params | {"profile": "ffpp"}, root)
     assert "Generated sample data" not in page.read_text()
+
+
+def test_unseen_manipulations_stand_apart_from_those_that_were_learned(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "experiments/paper.yaml", tmp_path)
+    cells = {f"emd-{m}": {"network": "emd", "unseen": m, "quality": "c23"} for m in ("Face2Face", "NeuralTextures")}
+    results = Results({"cells": cells}, tmp_path)
+    assert unseen_tables(results) == []
+    for cell, aucs in zip(cells, [(0.6, 0.9), (0.8, 0.7)], strict=True):
+        pairs = zip(("Face2Face/c23", "NeuralTextures/c23"), aucs, strict=True)
+        slices = {name: figures(0.9, frame_auc=a, frame_auc_low=0.5, frame_auc_high=1.0) for name, a in pairs}
+        folder = results.folder(cell)
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"slices": slices}))
+    left_out, learned = unseen_tables(results)
+    assert left_out.columns == learned.columns == ["F2F HQ", "NT HQ"]
+    assert [(label, [e and e.value for e in row]) for label, row in left_out.rows] == [("EMD", ["60.0", "70.0"])]
+    assert [(label, [e and e.value for e in row]) for label, row in learned.rows] == [
+        ("EMD, all but Face2Face", [None, "90.0"]),
+        ("EMD, all but NeuralTextures", ["80.0", None]),
+    ]
 
 
 def test_the_joint_network(made: tuple[dict[str, Any], Path]) -> None:
