@@ -55,5 +55,5 @@ def others(data: Path, unseen: str) -> list[str]:
     methods = set(read_manifest(data / "masks", MASKS).table["method"]) - {ORIGINAL}
     if unseen not in methods or len(methods) < 2:
         known = ", ".join(sorted(methods)) or "no method"
-        raise UserError(f"--unseen is {unseen}, but the crops of {data} are of {known}; it must be one of at least two.")
+        raise UserError(f"--unseen is {unseen}, but the crops of {data} are of {known}; choose one of at least two.")
     return sorted(methods - {unseen})
