@@ -19,7 +19,7 @@ setup: .venv/.lock ## Make .venv from requirements.lock (skipped when current)
 .venv/.lock: requirements.lock
 	$(PYTHON) -m venv .venv
 	@command -v uv > /dev/null || $(BIN)/pip install --quiet "$$(grep '^uv==' requirements.lock)"
-	uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
+	uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps -r requirements.lock
 	cp requirements.lock $@
 
 VIDEOS = data/ffpp
