@@ -70,9 +70,10 @@ def runs() -> list[mlflow.entities.Run]:
 
 def run_stage(name: str, end: str) -> int:
     environment = {**os.environ, "EMD_PIPELINE_RUN": "nightly"}
-    return subprocess.run(
-        [sys.executable, "-c", STAGE, name, end], cwd=REPOSITORY, env=environment, capture_output=True
-    ).returncode
+    command = [sys.executable, "-c", STAGE, name, end]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    print(done.stderr)  # shown where the test fails
+    return done.returncode
 
 
 def test_two_processes_share_one_parent(store: str) -> None:
