@@ -17,7 +17,7 @@ from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.errors import Preempted
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from tests.fakes.kinds import PROFILES, training_of
+from tests.fakes.kinds import KINDS, training_of
 from tests.fakes.training_data import write_training_data
 
 
@@ -54,7 +54,7 @@ def stop_before(batch: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(core, "training_inputs", stopping)
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_stopped_training_ends_with_the_same_bytes(
     name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +70,7 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", KINDS)
 def test_it_learns(name: str, data: Path, tmp_path: Path) -> None:
     """Noise from noise with a smooth centre: of the 12 crops it was trained on at least 11 are told rightly.
 
