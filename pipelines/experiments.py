@@ -41,7 +41,7 @@ def reproduce(stages: list[str]) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo(_wait_for_lock=True) as repo:  # others may do other cells at the same time
+    with Repo() as repo:
         for stage in (progress := tqdm(stages, unit="cell")):
             progress.set_description(stage)
             try:
