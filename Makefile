@@ -61,7 +61,7 @@ bench-detect: setup ## Verdicts against the loop that people use: time, answers,
 bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
 	python -m benchmarks.data_scale
 
-bench-serve: setup ## The service under 50 clients and 10,000 files, with the champion of make demo (an hour)
+bench-serve: setup ## The service under 50 clients and 10,000 files, with the champion of make demo (ten minutes)
 	python -m benchmarks.service
 
 PORT ?= 5000
