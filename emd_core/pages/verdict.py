@@ -127,8 +127,8 @@ def rates_in_words(model: Model) -> list[str]:
         words += f"{limit.score:.3f}; from there on {meant}."
         if asked:
             words += (
-                f" The limit was meant for {' and '.join(asked)}, but {model.originals} originals cannot show a rate "
-                f"below {percent(limit.rate)}."
+                f" A rate of {' or '.join(asked)} was wanted, but with {model.originals} originals to measure it no "
+                f"rate below 1 in {(model.originals or 0) + 1} can be claimed."
             )
         said.append(words)
     return said

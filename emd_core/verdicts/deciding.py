@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from emd_core.detection.tracks import limits_for, track_log_odds
 from emd_core.models.rule import VerdictRule
+from emd_core.verdicts.regions import OUTSIDE
 from emd_core.verdicts.verdict import Answer, Stretch, Track
 
 FEW = 3  # looks at a face of a video below which nothing is said
@@ -142,7 +143,8 @@ def sentence(answer: Answer, tracks: Sequence[Track], reasons: Sequence[str]) ->
         who = f"Face {found[0].number} of {len(tracks)} looks"
     else:
         who = f"Faces {', '.join(str(track.number) for track in found)} of {len(tracks)} look"
-    where = ", ".join(dict.fromkeys(word for track in found for word in track.where))
+    parts = list(dict.fromkeys(word for track in found for word in track.where))
+    where = ", ".join([part for part in parts if part != OUTSIDE] or parts)
     first = found[0]
     part = first.stretches and (first.start_s, first.end_s) != (first.stretches[0].start_s, first.stretches[-1].end_s)
     when = ", ".join(f"{s.start_s:.1f}–{s.end_s:.1f} s" for s in first.stretches) if part and len(found) == 1 else ""

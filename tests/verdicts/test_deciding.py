@@ -162,3 +162,11 @@ def test_a_window_at_the_very_end_is_a_stretch_too() -> None:
 def test_faces_make_the_answer_on_a_file(tracks: list[Track], faces: list[float], answer: Answer, says: str) -> None:
     found, reasons, _ = overall(tracks, faces)
     assert found is answer and says in sentence(found, tracks, reasons)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"), [(["mouth", "outside the face"], "mouth"), (["outside the face"], "outside the face")]
+)
+def test_the_sentence_names_parts_of_the_face_before_what_lies_around_it(where: list[str], named: str) -> None:
+    found = track(1, MANIPULATED).model_copy(update={"where": where})
+    assert f"({named}" in sentence(MANIPULATED, [found], [])
