@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS ?= 1
 export GX_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tables test image e2e servers bench-data bench-detect bench-verdicts bench-scale bench-serve ui lock clean
+.PHONY: help setup demo tables test image e2e servers bench-data bench-detect bench-recipe bench-training bench-verdicts bench-scale bench-serve ui lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,12 @@ bench-verdicts: setup ## What detect answers on the sample's test videos, after 
 
 bench-detect: setup ## Verdicts against the loop that people use: time, answers, memory (half an hour)
 	python -m benchmarks.detect
+
+bench-training: setup ## How fast a detector is fed, by the number of workers, after make demo (minutes)
+	python -m benchmarks.training
+
+bench-recipe: setup ## The ablation of train_emd.recipe over seeds, after make demo; goes on where it was stopped (hours)
+	python -m benchmarks.recipe
 
 bench-scale: setup ## Time and memory of the data stages for 10, 100 and 1000 videos, and a kill (minutes)
 	python -m benchmarks.data_scale

@@ -19,12 +19,12 @@ from components import In, Out
 from components.tracking.run import stage_run
 from emd_core.config import Config
 from emd_core.detection.crops import FaceCrops
+from emd_core.detection.perturbations import require_known
 from emd_core.errors import UserError
-from emd_core.evaluation.perturbations import require_known
-from emd_core.evaluation.scoring import roc_table, score_frames
-from emd_core.evaluation.slices import slices, summarise_slices, why_unknown
+from emd_core.evaluation.scoring import roc_table, score_conditions
+from emd_core.evaluation.slices import as_they_are, by_condition, slices, summarise_slices, why_unknown
 from emd_core.models.build import network_name
-from emd_core.models.checkpoint import load_calibration, load_detector
+from emd_core.models.checkpoint import load_calibration, load_detector, load_learned
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import Precision, pick_device, resolve
 from emd_core.pages.evaluation_figures import save_confusions, save_panels, save_reliability, save_roc
@@ -35,7 +35,6 @@ from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 PICTURES = ("roc", "reliability", "confusion", "panels")
 SUMMARY = ("frame_accuracy", "miou")  # what pipeline runs are compared by, in DVC and MLflow alike
-ROBUSTNESS_FIGURES = ("frame_accuracy", "frame_auc", "miou")
 
 
 class Evaluate(Config):
@@ -48,7 +47,7 @@ class Evaluate(Config):
     methods: list[str] | None = Field(description="To judge on, with the originals; null = all that the crops hold.")
     qualities: list[str] | None = Field(description="To judge on; null = all that the crops hold.")
     perturbations: list[str] = Field(
-        description="Of emd_core/evaluation/perturbations.py: the test split is scored once more under each."
+        description="Of emd_core.detection.perturbations.py: the test split is scored once more under each."
     )
 
 
@@ -65,12 +64,13 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
     device = pick_device()
     detector, calibration = load_detector(checkpoint).to(device), load_calibration(checkpoint)
+    learned = load_learned(checkpoint)
     precision = resolve(cfg.precision, device)  # the registered model is served in it
     parts = [network_name(detector.config), *(cfg.methods or []), *(cfg.qualities or []), digest]
     inputs = {"model": model, "faces": faces, "masks": masks}
     with stage_run("evaluate", cfg, inputs, name=" ".join(["evaluate", *parts])) as run, atomic_dir(evaluation) as out:
-        frames, pixels = score_frames(detector, test, cfg.batch_size, precision)
-        figures_of = summarise_slices(frames, pixels, calibration)
+        scored, pixels = score_conditions(detector, test, cfg.batch_size, precision, cfg.perturbations)
+        figures_of, frames = summarise_slices(scored, pixels, calibration), as_they_are(scored)
         metrics: dict[str, Any] = {
             "model": digest,
             "data": read_manifest(masks, MASKS).id,
@@ -79,21 +79,16 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
             "calibration": calibration and calibration._asdict(),
             "slices": figures_of,
             "localises": detector.localises,
-            "unknown": why_unknown(frames, figures_of, localises=detector.localises),
+            "unseen": None if learned is None else sorted(set(frames["method"]) - {ORIGINAL, *learned}),
+            "unknown": why_unknown(scored, figures_of, localises=detector.localises),
         }
-        if cfg.perturbations:
-            metrics["robustness"] = {}
-        for name in cfg.perturbations:
-            scored = score_frames(detector, test, cfg.batch_size, precision, name)
-            metrics["robustness"][name] = {
-                slice_: {figure: figures[figure] for figure in ROBUSTNESS_FIGURES}
-                for slice_, figures in summarise_slices(*scored, calibration).items()
-            }
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         figures = logged(metrics)
-        summary = {name: x for name, x in figures.items() if name.startswith("test/") and Path(name).name in SUMMARY}
+        plain, hurt = by_condition(figures_of)
+        summed = {f"test/{name}/{figure}" for name in plain for figure in SUMMARY}
+        summary = {name: x for name, x in figures.items() if name in summed}
         (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        frames.to_parquet(out / "predictions.parquet", index=False)
+        scored.to_parquet(out / "predictions.parquet", index=False)
         curves = roc_table(frames, pixels, ORIGINAL)
         curves.to_csv(out / "roc.csv", index=False, float_format="%.5f")
         save_roc(out / "roc.png", curves)
@@ -101,7 +96,9 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         save_confusions(out / "confusion.png", frames)
         save_panels(out / "panels.png", detector, test, frames, precision)
         pictures = {name: picture(out / f"{name}.png") for name in PICTURES}
-        (out / "report.html").write_text(render("evaluation", metrics=metrics, **pictures))
+        shown = learned_first(plain, metrics["unseen"] or [])
+        page = render("evaluation", metrics=metrics, slices=shown, robustness=hurt, **pictures)
+        (out / "report.html").write_text(page)
         run.log_model(digest)
         run.set_tags({"precision": precision})
         data = run.log_input(masks, metrics["data"], rows=len(test), context="test")
@@ -113,14 +110,16 @@ def evaluate(cfg: Evaluate, *, model: In, faces: In, masks: In, evaluation: Out)
         run.log_artifacts(out)
 
 
+def learned_first(figures: dict[str, Any], unseen: list[str]) -> dict[str, Any]:
+    """The slices, those of methods that the network did not learn behind all others."""
+    return dict(sorted(figures.items(), key=lambda item: (item[0].split("/")[0] in unseen, item[0])))
+
+
 def logged(metrics: dict[str, Any]) -> dict[str, float]:
     """What MLflow gets: a flat name for every figure that was measured."""
-    conditions = {"test": metrics["slices"]}
-    conditions |= {f"test-{name}": slices_ for name, slices_ in metrics.get("robustness", {}).items()}
     return {f"val/{name}": value for name, value in (metrics["calibration"] or {}).items()} | {
-        f"{condition}/{slice_}/{figure}": value
-        for condition, slices_ in conditions.items()
-        for slice_, figures in slices_.items()
+        f"test/{slice_}/{figure}": value
+        for slice_, figures in metrics["slices"].items()
         for figure, value in figures.items()
         if value is not None
     }

@@ -39,7 +39,8 @@ from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.evaluation.comparison import compare
 from emd_core.evaluation.gating import Check, Comparison, Decision, decide
-from emd_core.evaluation.scoring import score_frames
+from emd_core.evaluation.scoring import score_conditions
+from emd_core.evaluation.slices import as_they_are
 from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device
@@ -165,13 +166,14 @@ def score_again(champion: "ModelVersion", cfg: Promote, evaluation: Path, faces:
 
     ours = read_predictions(evaluation)
     methods = sorted(set(ours["method"]) - {ORIGINAL})
-    crops = FaceCrops(faces, masks, "test", methods, sorted(set(ours["quality"])))
+    crops = FaceCrops(faces, masks, "test", methods, sorted(set(as_they_are(ours)["quality"])))
+    perturbations = sorted(set(ours["quality"].str.partition("/")[2]) - {""})
     artifacts = f"models:/{champion.name}/{champion.version}/artifacts"
     try:
         with TemporaryDirectory() as folder:
             path = Path(mlflow.artifacts.download_artifacts(artifacts, dst_path=folder))
             detector, precision = load_detector(path / CHECKPOINT).to(pick_device()), judged_in(path / METRICS)
-        theirs, _ = score_frames(detector, crops, cfg.batch_size, precision)
+        theirs, _ = score_conditions(detector, crops, cfg.batch_size, precision, perturbations)
     except Exception as error:  # whatever ails an artifact of another day is no fault of the candidate's
         raise UserError(
             f"the champion {champion.name} version {champion.version} cannot be scored again ({one_line(error)}), so "

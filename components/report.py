@@ -10,6 +10,7 @@ from components.gate import as_markdown
 from components.promote import read_decision, read_predictions, refuse
 from components.tracking.run import stage_run
 from emd_core.config import Config
+from emd_core.evaluation.slices import as_they_are
 from emd_core.storage.atomic import atomic_dir
 
 
@@ -20,7 +21,7 @@ class Report(Config):
 def report(cfg: Report, *, evaluation: In, decision: In, refusal: Out) -> None:
     """refusal: report.md and worst.json; the same goes to MLflow, where the run is marked as refused."""
     verdict = read_decision(decision)
-    worst = worst_videos(read_predictions(evaluation), cfg.worst)
+    worst = worst_videos(as_they_are(read_predictions(evaluation)), cfg.worst)
     with stage_run("report", cfg, {"evaluation": evaluation, "decision": decision}) as run:
         with atomic_dir(refusal) as out:
             rows = "\n".join(f"| {video} | {score:.3f} |" for video, score in worst.items())

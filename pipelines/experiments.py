@@ -29,7 +29,8 @@ def experiments(
     if not wanted:
         raise UserError(f"no cell in experiments/params.yaml starts with {' or '.join(names or [])}; look there.")
     if not page_only:
-        reproduce([f"cell@{name}" for name in wanted] + ([] if names else ["robustness", "difference"]))
+        others = ["robustness", "difference", *(f"across@{name}" for name in params["across"])]
+        reproduce([f"cell@{name}" for name in wanted] + ([] if names else others))
     from pipelines.paper.results import write_results
 
     page = write_results(params, Path("experiments"))

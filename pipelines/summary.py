@@ -11,6 +11,7 @@ from components.promote import Promote
 from components.registry.versions import CHAMPION, held, registered
 from components.tracking.server import connect
 from emd_core.config import read_params, section
+from emd_core.evaluation.slices import by_condition
 from emd_core.reading import read_json
 
 UI = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"  # its other mode is for language models
@@ -59,7 +60,7 @@ def _results(metrics: dict[str, Any]) -> Table:
     table.add_column("slice", no_wrap=True, min_width=18)
     for title in ["frames", *FIGURES.values()]:
         table.add_column(title, justify="right")
-    for name, figures in metrics["slices"].items():
+    for name, figures in by_condition(metrics["slices"])[0].items():  # the page has those under perturbation too
         table.add_row(name, f"{figures['frames']:.0f}", *(_cell(figures[key]) for key in FIGURES))
     return table
 

@@ -73,7 +73,8 @@ def _evaluate(paths: Paths) -> dict[str, Any]:
     from sklearn.metrics import confusion_matrix
 
     slices = json.loads((paths["evaluation"] / "metrics.json").read_text())["slices"]
-    frames = pd.read_parquet(paths["evaluation"] / "predictions.parquet", columns=["label", "score"])
+    frames = pd.read_parquet(paths["evaluation"] / "predictions.parquet", columns=["label", "score", "quality"])
+    frames = frames[~frames["quality"].str.contains("/")]  # a perturbation is behind it
     counts = confusion_matrix(frames["label"], frames["score"] > 0.5, labels=[0, 1]).tolist()
     shown = ("frame_accuracy", "frame_auc", "miou")
     return {

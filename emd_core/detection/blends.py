@@ -1,7 +1,5 @@
 """Fakes without end from originals alone: to learn from in place of a data set's fakes, or as further ones."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import torch
@@ -67,10 +65,10 @@ class Blends:
         return np.concatenate([self._rows, self._rows + number * len(self._crops)])
 
     def read(self, index: NDArray[np.int64]) -> Batch:
-        """As FaceCrops.read, of these rows of the table without end; masks are float in [0, 1], and all are known."""
+        """As FaceCrops.read, of these rows of the table without end; masks are float32 in [0, 1]."""
         base, blend = index % len(self._crops), np.flatnonzero(index >= len(self._crops))
-        image = self._crops.read(base).image.permute(0, 2, 3, 1).numpy()
-        mask = np.zeros(image.shape[:3], np.float32)
+        bases = self._crops.read(base)
+        image, mask = bases.image.permute(0, 2, 3, 1).numpy(), bases.mask.squeeze(1).float().numpy()
         places, rngs = self._place[base[blend]], [np.random.default_rng([self._seed, row]) for row in index[blend]]
         lenders = np.array([self.choose_lender(*x) for x in zip(places, rngs, strict=True)], np.int64)
         faces = self._crops.read(self._rows[lenders]).image.permute(0, 2, 3, 1).numpy()
@@ -80,16 +78,16 @@ class Blends:
         return Batch(
             torch.from_numpy(image).permute(0, 3, 1, 2),
             torch.from_numpy(mask).unsqueeze(1),
-            torch.from_numpy((index >= len(self._crops)).astype(np.int64)),
-            torch.ones(len(index), dtype=torch.bool),
+            bases.label.index_fill(0, torch.from_numpy(blend), 1),
+            (bases.known | (bases.label == 0)).index_fill(0, torch.from_numpy(blend), True),
             index,
         )
 
-    def batches(self, order: NDArray[np.int64], batch_size: int, *, drop_last: bool) -> Iterator[Batch]:
-        """Batches in the given order of rows."""
-        stop = len(order) - len(order) % batch_size if drop_last else len(order)
-        for start in range(0, stop, batch_size):
-            yield self.read(order[start : start + batch_size])
+    def mix(self, order: NDArray[np.int64], label: NDArray[np.int64], share: float, number: int) -> NDArray[np.int64]:
+        """The rows `order`, of these labels, with about that share of the fakes replaced by blend `number`."""
+        rng = np.random.default_rng([self._seed, number])
+        blended = (label == 1) & (rng.random(len(order)) < share)
+        return np.where(blended, rng.choice(self._rows, len(order)) + number * len(self._crops), order)
 
     def choose_lender(self, place: int, rng: np.random.Generator) -> int:
         """Which of the originals lends its face to the one at `place`; both are numbers in `rows`."""

@@ -1,7 +1,7 @@
 """Face crops, masks and labels, read by batch from memory-mapped files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,11 @@ class Batch:
     label: Tensor
     known: Tensor
     index: np.ndarray
+
+    def pin_memory(self) -> "Batch":
+        """In memory from which a GPU copies while it computes; torch's loader calls this."""
+        names = ("image", "mask", "label", "known")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
 class FaceCrops:

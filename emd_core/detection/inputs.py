@@ -25,22 +25,20 @@ class Inputs(NamedTuple):
     expression_BChw: Tensor | None
 
 
-def rank_share(order: np.ndarray, batch_size: int, done: int) -> np.ndarray:
-    """This rank's rows of an epoch's full batches (batch norm needs them full) without the first `done` batches.
-
-    Of every global batch rank r of n has rows r, r + n, r + 2n, ...; the optimizer sees the batches of one process.
-    """
-    full = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
-    return full[done:, distributed.rank() :: distributed.world_size()].ravel()
-
-
 def training_inputs(
-    batches: Iterable[Batch], mirroring: torch.Generator, cache: "ExpressionCache | None", device: torch.device
+    batches: Iterable[Batch],
+    mirroring: torch.Generator,
+    cache: "ExpressionCache | None",
+    device: torch.device,
+    twins: bool = False,
 ) -> Iterator[Inputs]:
     """Every rank draws for the whole global batch: whether a sample is mirrored does not depend on their number."""
     ranks = distributed.world_size()
     for batch in batches:
+        n = len(batch.index) * ranks
         drawn = torch.rand(len(batch.index) * ranks, generator=mirroring) < 0.5
+        if twins:
+            drawn[n // 2 :] = drawn[: n // 2]
         mirrored_B = drawn[distributed.rank() :: ranks]
         yield Inputs(
             to_input(mirror(batch.image, mirrored_B), device),

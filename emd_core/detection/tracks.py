@@ -30,13 +30,21 @@ def track_log_odds(looks: NDArray[np.float64], window: int) -> float:
 def fit_rule(table: pd.DataFrame, score: NDArray[np.floating], temperature: float, profile: Profile) -> VerdictRule:
     """The rule of a network from the scores of its val split; `table` has the manifest's columns, a row per score."""
     frames = table.assign(log_odds=log_odds(score, temperature)).sort_values(["video", "frame"], kind="stable")
-    frames = frames[frames["method"] == ORIGINAL]
-    videos = [rows["log_odds"].to_numpy() for _, rows in frames.groupby("video", sort=False)]
-    originals, window = frames["target"].nunique(), max(map(len, videos))
-    of_tracks = np.array([track_log_odds(video, window) for video in videos])
-    by_looks = {1: frames["log_odds"].to_numpy(), window: of_tracks}
-    limits = {n: [fit_limit(values, originals, rate) for rate in RATES] for n, values in by_looks.items()}
-    return VerdictRule(temperature=temperature, originals=originals, window=window, limits=limits, profile=profile)
+    originals = frames[frames["method"] == ORIGINAL]
+    window, number = int(originals.groupby("video").size().max()), originals["target"].nunique()
+    videos = frames.groupby(["method", "video"], sort=False)["log_odds"]
+    of_tracks = videos.agg(lambda looks: track_log_odds(looks.to_numpy(), window)).groupby("method")
+    by_looks = {1: frames.groupby("method")["log_odds"], window: of_tracks}
+    limits = {
+        n: [fit_limit(by.get_group(ORIGINAL).to_numpy(), number, rate) for rate in RATES] for n, by in by_looks.items()
+    }
+    found = {
+        n: {str(method): float((values > limits[n][-1].log_odds).mean()) for method, values in by if method != ORIGINAL}
+        for n, by in by_looks.items()
+    }
+    return VerdictRule(
+        temperature=temperature, originals=number, window=window, limits=limits, found=found, profile=profile
+    )
 
 
 def fit_limit(values: NDArray[np.float64], originals: int, asked: float) -> Limit:

@@ -2,34 +2,36 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from emd_core.config import Config
-from emd_core.detection.blends import Blends, make_blends
+from emd_core.detection.blends import make_blends
 from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import Batch, FaceCrops, balanced_order
 from emd_core.detection.inference import predict_all
-from emd_core.detection.inputs import ExpressionCache, Inputs, rank_share, training_inputs
+from emd_core.detection.inputs import ExpressionCache, training_inputs
+from emd_core.detection.learner import Learner
+from emd_core.detection.loading import load
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.detection.profile import profile_of
+from emd_core.detection.recipe import PAPER, Recipe
 from emd_core.detection.tracks import fit_rule
 from emd_core.errors import Preempted, UserError
 from emd_core.models.build import NetworkConfig, build_detector, detector_of
 from emd_core.models.checkpoint import Calibration, save_detector
 from emd_core.models.detector import Detector, Fitted
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
-from emd_core.models.parts.precision import Precision, autocast, pick_device
+from emd_core.models.parts.precision import Precision, pick_device
 from emd_core.models.rule import Profile
+from emd_core.storage.manifest import ORIGINAL
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
 
@@ -57,10 +59,13 @@ class TrainEmd(Config):
     betas: tuple[float, float]
     eps: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
+    recipe: Recipe | None = Field(description="What helps on videos unlike the training data; null = the paper's.")
     precision: Precision
+    workers: int = Field(ge=0, description="Processes that read and change crops ahead of the steps; 0 = none.")
     save_minutes: float = Field(gt=0, description="Minutes between two saves within an epoch; what a kill may cost.")
     cache_expression: bool = Field(
-        description="Keep the expression features of every crop and of its mirror image in memory: they never change."
+        description="Keep the expression features of every crop and of its mirror image in memory; without effect "
+        "where the recipe changes crops, as each is then seen but once."
     )
 
 
@@ -85,10 +90,12 @@ def train_emd(
     each epoch, and every `save_minutes`) when called again with the same `work`, and ends with the same weights as one
     that was not. SIGTERM lets it finish its step, saves the state and raises Preempted.
     """
+    recipe = cfg.recipe or PAPER
     torch.manual_seed(cfg.seed)
     train, val = read_crops(cfg, faces, masks)
     rows = choose_targets(train.table, cfg)
     blending = detector_of(cfg.network).learns_from_blends
+    learned = sorted(set(train.table["method"].iloc[rows]) - {ORIGINAL})
     label = np.repeat([0, 1], len(rows)) if blending else train.table["label"].to_numpy()[rows]  # as of Blends.rows
     classes = sorted(set(label.tolist()))
     if len(classes) < 2 or len(label) < cfg.batch_size:
@@ -113,7 +120,8 @@ def train_emd(
     optimizer = torch.optim.Adam(
         theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
     )
-    state = Resumable(work / STATE, model, optimizer)
+    learner = Learner(model, optimizer, recipe, cfg.precision)
+    state = Resumable(work / STATE, learner.weights, optimizer)
     main = distributed.is_main()
     profile = profile_of(train, val) if main else None
     for epoch, metrics in enumerate(state.restore()):
@@ -123,33 +131,46 @@ def train_emd(
     epochs = cfg.warmup_epochs + cfg.epochs
     with Preemption(STOPPED, save_every_s=60 * cfg.save_minutes) as stop:
         unfinished = len(state.history) < epochs
-        blends = make_blends(train, rows, cfg.seed, stop) if blending and unfinished else None
-        cached = cfg.cache_expression and model.fer is not None and unfinished and not blending
+        blends = None
+        if unfinished and (blending or recipe.blends):
+            blends = make_blends(train, rows[train.table["label"].to_numpy()[rows] == 0], cfg.seed, stop)
+        same = not (blends or recipe.changes_crops)  # the crops are in every epoch as they are
+        cached = cfg.cache_expression and model.fer is not None and unfinished and same
         cache = ExpressionCache(model, train, rows, cfg.batch_size, cfg.precision, stop) if cached else None
         for epoch in range(len(state.history), epochs):
             set_trainable(model, warmup=epoch < cfg.warmup_epochs)
             mirroring, generators = seed_epoch(cfg.seed + 1 + epoch, device)
             state.restore_random(generators)
             losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
-            learnt = blends.rows(epoch + 1) if blends else rows
-            order = learnt[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
-            batches = _progress(blends or train, order, cfg, len(losses), f"train_emd epoch {epoch + 1}/{epochs}")
-            inputs = training_inputs(batches, mirroring, cache, device)
+            learnt = blends.rows(epoch + 1) if blending and blends else rows
+            if recipe.twins:
+                chosen = twin_order(train.table.iloc[rows], cfg.batch_size, np.random.default_rng([cfg.seed, epoch]))
+            else:
+                chosen = balanced_order(label, np.random.default_rng([cfg.seed, epoch]))
+            order = learnt[chosen]
+            if blends and not blending:
+                order = blends.mix(order, label[chosen], recipe.blends, epoch + 1)
+            steps = len(order) // cfg.batch_size
+            crops, title = blends or train, f"train_emd epoch {epoch + 1}/{epochs}"
+            batches = _progress(
+                load(crops, order, cfg.batch_size, recipe, (cfg.seed, epoch), len(losses), cfg.workers),
+                len(losses),
+                steps,
+                title,
+            )
+            inputs = training_inputs(batches, mirroring, cache, device, bool(recipe.twins))
+            if isinstance(model, Fitted):
+                inputs = stop.watch(inputs)  # within its one step
             done, started = len(losses), time.perf_counter()
             try:
-                learning = (
-                    _fit(model, stop.watch(inputs), losses)
-                    if isinstance(model, Fitted)
-                    else _steps(model, optimizer, inputs, cfg.precision, losses)
-                )
-                for _ in learning:
+                for _ in learner.learn(inputs, losses, epoch * steps, epochs * steps):
                     state.watch(losses)
                     if stop.check():
                         state.save_within(losses, generators)
                 state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
-                figures, scores = distributed.on_main(lambda: validate(model, val, cfg, stop))
+                figures, scores = distributed.on_main(lambda: validate(learner.kept, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
                 state.save_within(losses, generators)
@@ -157,10 +178,15 @@ def train_emd(
             best = state.is_best(metrics["val/balanced_accuracy"], -metrics["val/loss"])
             if best and main:
                 assert profile is not None
-                save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile)
+                save_fitted(work / CHECKPOINT, learner.kept, metrics, val, scores, profile, learned)
             state.save(metrics)
             if main:
-                watch(epoch, model, {"train/lr": cfg.lr} | ({"train/images_per_second": speed} if speed else {}))
+                watch(
+                    epoch,
+                    learner.kept,
+                    {"train/lr": optimizer.param_groups[0]["lr"]}
+                    | ({"train/images_per_second": speed} if speed else {}),
+                )
                 on_epoch(epoch, metrics)
 
 
@@ -216,53 +242,25 @@ def set_trainable(model: Detector, *, warmup: bool) -> None:
         module.requires_grad_(not warmup).train(not warmup)
 
 
-class LossOf(nn.Module):
-    """The detector's loss as a forward call, the one thing that DistributedDataParallel wraps."""
-
-    def __init__(self, model: Detector) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *inputs: Any) -> Tensor:
-        return self.model.loss(*inputs)
-
-
-def _steps(
-    model: Detector,
-    optimizer: torch.optim.Optimizer,
-    inputs: Iterable[Inputs],
-    precision: Precision,
-    losses: list[Tensor],
-) -> Iterator[None]:
-    """One step for each of `inputs`; appends its loss, a number on the device, to `losses`, and yields after it."""
-    loss_of = distributed.data_parallel(LossOf(model))  # anew in each epoch: what is fixed changes after the warm-up
-    for x in inputs:
-        with autocast(x.image_B3HW.device, precision):
-            loss = loss_of(*x)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            model.after_step()
-        losses.append(loss.detach())
-        yield
+def twin_order(table: pd.DataFrame, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Places in the table: in each batch first faces at the better quality, then the same at the other."""
+    table = table.reset_index(drop=True)
+    both = (
+        table.assign(place=table.index)
+        .pivot_table(index=["method", "target", "source", "frame"], columns="quality", values="place")
+        .dropna()
+        .astype(int)
+    )
+    good, poor = both.iloc[:, 0].to_numpy(), both.iloc[:, -1].to_numpy()
+    half = batch_size // 2
+    order = balanced_order(table["label"].to_numpy()[good], rng)
+    order = order[: len(order) // half * half].reshape(-1, half)
+    return np.concatenate([good[order], poor[order]], axis=1).ravel()
 
 
-def _fit(model: Fitted, inputs: Iterable[Inputs], losses: list[Tensor]) -> Iterator[None]:
-    """The same for a network that learns from all crops at once: one loss, at the end, or before a stop."""
-    if losses:
-        return
-    losses.append(model.fit((x.image_B3HW, x.label_B) for x in inputs))
-    yield
-
-
-def _progress(crops: FaceCrops | Blends, order: np.ndarray, cfg: TrainEmd, done: int, title: str) -> Iterable[Batch]:
-    """This rank's share of the epoch's batches without the first `done`, on rank 0 under a progress bar."""
-    own = cfg.batch_size // distributed.world_size()
-    batches = crops.batches(rank_share(order, cfg.batch_size, done), own, drop_last=True)
-    if not distributed.is_main():
-        return batches
-    return tqdm(batches, title, initial=done, total=len(order) // cfg.batch_size)
+def _progress(batches: Iterable[Batch], done: int, steps: int, title: str) -> Iterable[Batch]:
+    """The epoch's batches behind those that are done, on rank 0 under a progress bar."""
+    return tqdm(batches, title, initial=done, total=steps) if distributed.is_main() else batches
 
 
 def validate(
@@ -303,11 +301,12 @@ def save_fitted(
     val: FaceCrops,
     scores: NDArray[np.floating],
     profile: Profile,
+    learned: list[str] | None = None,
 ) -> None:
     """The network with all that was fitted to its val split."""
     calibration = fitted(metrics)
     rule = fit_rule(val.table, scores, calibration.temperature, profile) if calibration else None
-    save_detector(path, model, calibration, rule)
+    save_detector(path, model, calibration, rule, learned)
 
 
 def fitted(metrics: dict[str, float]) -> Calibration | None:

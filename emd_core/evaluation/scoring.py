@@ -1,7 +1,7 @@
 """Scoring of a split: one row per frame, pixel counts included, from which every metric follows."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.inference import predict
 from emd_core.detection.metrics import COUNTS, THRESHOLD, confusion, roc
-from emd_core.evaluation.perturbations import PERTURBATIONS
+from emd_core.detection.perturbations import PERTURBATIONS
 from emd_core.evaluation.pixel_scores import PixelScores, pixel_roc
 from emd_core.evaluation.slices import has_masks, slice_rows, slices
 from emd_core.models.detector import Detector
@@ -19,6 +19,20 @@ from emd_core.models.parts.precision import Precision
 
 COLUMNS = ["video", "frame", "method", "quality", "label", "target", "source", "mask_share"]
 Pixels = dict[tuple[str, str], PixelScores]  # by method and quality
+
+
+def score_conditions(
+    model: Detector, crops: FaceCrops, batch_size: int, precision: Precision, perturbations: Iterable[str]
+) -> tuple[pd.DataFrame, Pixels]:
+    """The crops as they are, then under each perturbation; there a quality is named like "c23/jpeg_q30"."""
+    tables: list[pd.DataFrame] = []
+    everything: Pixels = defaultdict(PixelScores)
+    for name in (None, *perturbations):
+        frames, pixels = score_frames(model, crops, batch_size, precision, name)
+        suffix = "" if name is None else f"/{name}"
+        tables.append(frames.assign(quality=frames["quality"] + suffix))
+        everything |= {(method, quality + suffix): scores for (method, quality), scores in pixels.items()}
+    return pd.concat(tables, ignore_index=True), everything
 
 
 def score_frames(

@@ -38,6 +38,21 @@ def slices(frames: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(set(fakes.itertuples(index=False, name=None)))
 
 
+def as_they_are(frames: pd.DataFrame) -> pd.DataFrame:
+    """The rows of crops that no perturbation changed; the quality of others is "quality/perturbation"."""
+    return frames[~frames["quality"].str.contains("/")]
+
+
+def by_condition(figures: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The slices "method/quality" of crops as they are, and perturbation -> the same slices under it."""
+    plain: dict[str, Any] = {}
+    hurt: dict[str, dict[str, Any]] = {}
+    for name, found in figures.items():
+        method, quality, *perturbation = name.split("/")
+        (hurt.setdefault(perturbation[0], {}) if perturbation else plain)[f"{method}/{quality}"] = found
+    return plain, hurt
+
+
 def has_masks(frames: pd.DataFrame) -> bool:
     """Is it known of any fake which of its pixels are manipulated, and does the network say which?"""
     return bool(((frames["label"] == 1) & judged_by_pixel(frames)).any())

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from emd_core.config import Config
 from emd_core.errors import UserError
-from emd_core.expressions.batches import Batches
 from emd_core.expressions.faces import ExpressionFaces
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.parts.esr import ESR, EXPRESSIONS, ESRConfig, vote
@@ -25,6 +24,7 @@ from emd_core.models.parts.losses import expression_loss
 from emd_core.models.parts.precision import Precision, autocast, pick_device, to_input
 from emd_core.models.parts.published_esr import load_published_esr
 from emd_core.storage.atomic import atomic_file
+from emd_core.training.batches import Batches
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, unwatched
 
 PHASES = "phases"  # folder of the phases' states and best models, of no use once the training is over

@@ -21,13 +21,21 @@ class Calibration(NamedTuple):
 
 
 def save_detector(
-    path: Path, model: Detector, calibration: Calibration | None = None, rule: VerdictRule | None = None
+    path: Path,
+    model: Detector,
+    calibration: Calibration | None = None,
+    rule: VerdictRule | None = None,
+    learned: list[str] | None = None,
 ) -> None:
-    """The expression network's weights are part of the file: it needs nothing beside it."""
+    """The expression network's weights are part of the file: it needs nothing beside it.
+
+    `learned`: the methods whose fakes it was trained on; None: nobody knows.
+    """
     config = {"network": model.config.model_dump(mode="json")}
     config["fer"] = None if model.fer is None else model.fer.config.model_dump(mode="json")
     config["calibration"] = None if calibration is None else calibration._asdict()
     config["rule"] = None if rule is None else rule.model_dump(mode="json")
+    config["learned"] = learned
     save_network(path, "detector", model, config)
 
 
@@ -52,3 +60,10 @@ def load_rule(path: Path) -> VerdictRule | None:
     fitted = read_network(path, "detector")[0].get("rule")
     with reading(path, *TOLD):
         return None if fitted is None else VerdictRule.model_validate(fitted)
+
+
+def load_learned(path: Path) -> list[str] | None:
+    """None where nobody knows: published weights, or a file of an earlier version."""
+    learned = read_network(path, "detector")[0].get("learned")
+    with reading(path, *TOLD):
+        return None if learned is None else TypeAdapter(list[str]).validate_python(learned)

@@ -43,4 +43,8 @@ class VerdictRule(Config):
     limits: dict[int, list[Limit]] = Field(
         description="By the number of looks that the mean is of (1 and `window`), from the loosest to the strictest."
     )
+    found: dict[int, dict[str, float]] = Field(
+        default={},  # of a file of an earlier version
+        description="Share of the val split's fakes above the strictest limit, by the number of looks and by method.",
+    )
     profile: Profile

@@ -58,7 +58,7 @@ class Judge:
     Args:
         checkpoint: of the detector; what was fitted for verdicts is part of it.
         looking: how densely, and for which faces.
-        model: what is known of it, for the verdicts; its network, originals and limits are filled in here.
+        model: what is known of it, for the verdicts; its network, and what was fitted, are filled in here.
         software: what judges.
         precision: number format in which the model was judged.
         faces: file of the face detector's weights; None: those of the installed package.
@@ -86,9 +86,10 @@ class Judge:
         """The model with the limits that hold for a file of this kind."""
         if self.rule is None:
             return self.model
-        given = limits_for(self.rule, 1 if kind == "picture" else self.rule.window)
+        looks = 1 if kind == "picture" else self.rule.window
+        given, found = limits_for(self.rule, looks), self.rule.found.get(looks, {})
         limits = [Limits(asked=x.asked, rate=x.rate, score=float(expit(x.log_odds))) for x in given]
-        return self.model.model_copy(update={"originals": self.rule.originals, "limits": limits})
+        return self.model.model_copy(update={"originals": self.rule.originals, "limits": limits, "found": found})
 
     def __call__(self, path: Path, name: str = "", progress: Callable[[float], None] = lambda share: None) -> Judgement:
         """The verdict on a video or a picture (PNG, JPEG); one that cannot be read has status "unreadable".

@@ -89,6 +89,11 @@ class Model(Config):
     data: str = Field(description="Id of the data set that it was judged on; empty where that is not known.")
     originals: int | None = Field(description="Originals of the validation data that the limits rest on.")
     limits: list[Limits] = Field(description="For a face in a file of this kind, from the loosest to the strictest.")
+    found: dict[str, float] = Field(
+        default={},
+        description="By method, the share of the validation data's fakes that it calls manipulated; what is not here, "
+        "it never saw.",
+    )
 
 
 class Software(Config):

@@ -15,6 +15,7 @@ from pipelines.paper.tables import (
     Figures,
     Results,
     Table,
+    across_tables,
     joint_tables,
     paper_tables,
     seeds_table,
@@ -76,6 +77,7 @@ def write_results(params: Mapping[str, Any], root: Path) -> Path:
     results = Results(params, root)
     done = sum((results.folder(name) / "metrics.json").is_file() for name in results.cells)
     tables = [*paper_tables(results), seeds_table(results), *unseen_tables(results), *joint_tables(root)]
+    tables += across_tables(root)
     shown = pictures(results)
     sample = params["profile"] == "sample"
     page = root / "results.html"

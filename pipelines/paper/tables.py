@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from emd_core.evaluation.slices import by_condition
 from emd_core.reading import read_json
 
 Figures = Mapping[str, Any]  # the metrics of one slice, as emd_core.detection.metrics.summarise names them
@@ -198,12 +199,25 @@ def auc(figures: Figures | None) -> Entry | None:
     return Entry(percent(figures["frame_auc"]), [f"[{low}, {high}]", f"mIoU {percent(figures.get('miou'))}"])
 
 
+def across_tables(root: Path) -> list[Table]:
+    """The joint network on data sets that it did not learn."""
+    names = {"frame_accuracy": "frame acc.", "frame_auc": "frame AUC", "video_auc": "video AUC", "miou": "mIoU"}
+    rows = [
+        (f"{path.parent.name}: {name}", [Entry(percent(figures[key])) for key in names])
+        for path in sorted((root / "across").glob("*/metrics.json"))
+        for name, figures in read_json(path)["slices"].items()
+    ]
+    return [
+        Table("Across data sets: the joint network on those that it did not learn", [*names.values()], rows)
+    ] * bool(rows)
+
+
 def joint_tables(root: Path) -> list[Table]:
     """The product's default, one network over all methods: per slice, by source of masks, and under perturbation."""
     official, difference = (_metrics(root / name) for name in ("robustness", "difference"))
     if official is None:
         return []
-    slices = official["slices"]
+    slices, hurt = by_condition(official["slices"])
     tables = [
         Table(
             "One joint network over all methods",
@@ -222,7 +236,7 @@ def joint_tables(root: Path) -> list[Table]:
         )
     ]
     if difference is not None:
-        sources = {"official mask": slices, "real/fake difference": difference["slices"]}
+        sources = {"official mask": slices, "real/fake difference": by_condition(difference["slices"])[0]}
         tables.append(
             Table(
                 "The joint network against masks from both sources",
@@ -241,27 +255,30 @@ def joint_tables(root: Path) -> list[Table]:
                 ["Trained on official masks; only the truth that it is judged by differs."],
             )
         )
-    if official.get("robustness"):
-        rows = {"as it is": slices} | official["robustness"]
-        tables.append(
-            Table(
-                "Robustness of the joint network: frame accuracy (mIoU) of perturbed test crops",
-                list(slices),
-                [
-                    (
-                        name,
-                        [
-                            Entry(percent(row[s]["frame_accuracy"]), [f"({percent(row[s]['miou'])})"])
-                            if s in row
-                            else None
-                            for s in slices
-                        ],
-                    )
-                    for name, row in rows.items()
-                ],
-            )
-        )
+    if hurt:
+        tables += [
+            robustness("frame accuracy at 0.5, and mIoU", "frame_accuracy", slices, hurt, beside="miou"),
+            robustness("frame AUC", "frame_auc", slices, hurt),
+        ]
     return tables
+
+
+def robustness(
+    title: str, figure: str, slices: Mapping[str, Figures], hurt: Mapping[str, Mapping[str, Figures]], beside: str = ""
+) -> Table:
+    """A figure of each slice as it is and under each perturbation, and the mean of those."""
+
+    def row(found: Sequence[Mapping[str, Figures]]) -> list[Entry | None]:
+        cells: list[Entry | None] = []
+        for name in slices:
+            values = {key: [f[name][key] for f in found] for key in filter(None, (figure, beside))}
+            known = {key: None if None in x else mean(x) for key, x in values.items()}
+            cells.append(Entry(percent(known.pop(figure)), [f"({percent(x)})" for x in known.values()]))
+        return cells
+
+    rows = [("as it is", row([slices])), *((name, row([found])) for name, found in hurt.items())]
+    rows.append(("mean of the perturbed", row([*hurt.values()])))
+    return Table(f"Robustness of the joint network: {title} of perturbed test crops", list(slices), rows)
 
 
 def _metrics(folder: Path) -> dict[str, Any] | None:

@@ -13,11 +13,11 @@ from PIL import Image
 
 from components.ingest import Ingest, ingest
 from emd_core.errors import UserError
-from emd_core.expressions.batches import Batches
 from emd_core.expressions.faces import ExpressionFaces
 from emd_core.storage.listing import is_companion
 from emd_core.storage.manifest import VIDEOS, read_manifest
 from emd_core.storage.pictures import read_picture
+from emd_core.training.batches import Batches
 from tests.expressions.test_expression_faces import write_older
 from tests.fakes import tiny
 from tests.fakes.bad_input_page import sentence_of

@@ -16,6 +16,7 @@ from components import train_emd as stage
 from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import FaceCrops, balanced_order
 from emd_core.detection.inputs import mirror
+from emd_core.detection.recipe import Recipe
 from emd_core.detection.training import choose_targets, fitted, keep_weights, train_emd, validate
 from emd_core.errors import UserError
 from emd_core.evaluation.scoring import score_frames
@@ -28,7 +29,7 @@ from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifes
 from emd_core.storage.validity import require_validated
 from emd_core.training.output import best_metrics
 from emd_core.training.resuming import Preemption
-from tests.fakes.training_data import EMD, SIZE, train, write_training_data
+from tests.fakes.training_data import EMD, ON, SIZE, train, write_training_data
 
 FIGURES = {"val/accuracy", "val/balanced_accuracy", "val/loss"}
 
@@ -38,13 +39,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_training_data(tmp_path_factory.mktemp("data"))
 
 
-def test_a_killed_training_ends_with_the_same_model(data: Path, tmp_path: Path) -> None:
-    whole = train(data, tmp_path / "whole")
-    killed = multiprocessing.get_context("spawn").Process(target=train, args=(data, tmp_path / "killed", 1))
+@pytest.mark.parametrize("recipe", [None, ON], ids=["the paper's recipe", "everything switched on"])
+def test_a_killed_training_ends_with_the_same_model(recipe: Recipe | None, data: Path, tmp_path: Path) -> None:
+    whole = train(data, tmp_path / "whole", recipe=recipe)
+    given = (data, tmp_path / "killed", 1, EMD.save_minutes, recipe)
+    killed = multiprocessing.get_context("spawn").Process(target=train, args=given)
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    resumed = train(data, tmp_path / "killed")
+    resumed = train(data, tmp_path / "killed", recipe=recipe)
     assert resumed == whole
     a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)

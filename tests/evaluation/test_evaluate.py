@@ -13,10 +13,10 @@ import torch
 
 from components.evaluate import Evaluate, evaluate
 from emd_core.detection.crops import FaceCrops
+from emd_core.detection.perturbations import PERTURBATIONS
 from emd_core.errors import UserError
-from emd_core.evaluation.perturbations import PERTURBATIONS
 from emd_core.evaluation.scoring import score_frames
-from emd_core.evaluation.slices import NOT_LOCALISED
+from emd_core.evaluation.slices import NOT_LOCALISED, as_they_are
 from emd_core.models.baselines.meso import MesoConfig, MesoNet
 from emd_core.models.checkpoint import Calibration, load_detector, save_detector
 from emd_core.models.detector import Detector
@@ -93,19 +93,20 @@ def run(data: Path, out: Path, **changes: object) -> dict[str, Any]:
 
 def test_all_that_the_stage_writes(data: Path, tmp_path: Path) -> None:
     metrics = run(data, tmp_path / "out", perturbations=["jpeg_q30", "h264_crf40"])
-    assert list(metrics["slices"]) == ["DFDC/c23", "Face2Face/c23", "Face2Face/c40"]
+    plain = ["DFDC/c23", "Face2Face/c23", "Face2Face/c40"]
+    assert list(metrics["slices"]) == sorted([*plain, *(f"{n}/{p}" for n in plain for p in ("jpeg_q30", "h264_crf40"))])
     assert metrics["precision"] == "fp32"
     assert metrics["size_mb"] == pytest.approx((data / "model" / CHECKPOINT).stat().st_size / 1e6, abs=1e-3)
     assert metrics["slices"]["DFDC/c23"]["miou"] is None
     assert metrics["slices"]["Face2Face/c23"]["videos"] == 4
-    assert list(metrics["robustness"]) == ["jpeg_q30", "h264_crf40"]
-    for slices in metrics["robustness"].values():
-        assert list(slices) == list(metrics["slices"])
-        assert slices["DFDC/c23"]["miou"] is None and 0 <= slices["Face2Face/c23"]["frame_auc"] <= 1
+    for name in ("jpeg_q30", "h264_crf40"):
+        assert metrics["slices"][f"DFDC/c23/{name}"]["miou"] is None
+        assert 0 <= metrics["slices"][f"Face2Face/c23/{name}"]["frame_auc"] <= 1
     page = (tmp_path / "out/report.html").read_text()
     assert all(text in page for text in ("unperturbed", "h264_crf40", "DFDC/c23", "temperature", "–"))
     assert page.count("data:image/png;base64,") == 4 and "None" not in page and "nan" not in page.lower()[:9000]
     predictions = pd.read_parquet(tmp_path / "out/predictions.parquet")
+    assert len(predictions) == 3 * len(as_they_are(predictions))
     dfdc = predictions["method"] == "DFDC"
     assert (predictions["mask_share"].isna() == dfdc).all()
     assert (predictions.loc[dfdc, ["tn", "fp", "fn", "tp"]] == 0).all(axis=None)
@@ -146,7 +147,6 @@ def test_a_network_that_does_not_localise_shows_no_masks(data: Path, tmp_path: P
         assert nothing >= {"miou", "miou_floor", "pixel_accuracy", "pixel_auc", "iou_per_fake", "pixel_accuracy_low"}
         assert {metrics["unknown"][name][figure] for figure in nothing} == {NOT_LOCALISED}
         assert figures["frame_auc"] is not None and figures["masks"] == 0
-        assert metrics["robustness"]["jpeg_q30"][name]["miou"] is None
     page = (tmp_path / "out/report.html").read_text()
     assert "says whether a face is manipulated, but not where" in page and "mIoU" not in page
     assert not [name for name in json.loads((tmp_path / "out/summary.json").read_text()) if "miou" in name]
@@ -167,11 +167,23 @@ def test_an_epoch_shows_one_fake_of_each_kind_beside_its_truth(data: Path) -> No
     assert all(p.shape[1] > 1.5 * p.shape[0] for p in pictures.values())  # two tiles side by side
 
 
+def test_methods_that_the_network_did_not_learn_stand_behind_the_others_and_say_so(data: Path, tmp_path: Path) -> None:
+    assert run(data, tmp_path / "unknown")["unseen"] is None
+    assert "unseen" not in (tmp_path / "unknown/report.html").read_text()
+    detector = load_detector(data / "model" / CHECKPOINT)
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("mlflow.db"))
+    save_detector(tmp_path / "data/model" / CHECKPOINT, detector, CALIBRATION, learned=["Face2Face"])
+    assert run(tmp_path / "data", tmp_path / "out")["unseen"] == ["DFDC"]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "learned nothing of DFDC" in page and "<td>DFDC/c23 <small>unseen</small>" in page
+    assert page.index("<td>Face2Face/c40<td>") < page.index("<td>DFDC/c23 <small>")
+
+
 def test_a_subset_is_judged_as_it_is_among_all(data: Path, tmp_path: Path) -> None:
     metrics = run(data, tmp_path / "out", methods=["Face2Face"], qualities=["c40"])
     assert list(metrics["slices"]) == ["Face2Face/c40"]
     assert metrics["slices"]["Face2Face/c40"]["frames"] == 8  # its originals are there
-    assert "robustness" not in metrics and "Robustness" not in (tmp_path / "out/report.html").read_text()
+    assert "Robustness" not in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize(

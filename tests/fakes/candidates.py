@@ -21,6 +21,7 @@ from emd_core.storage.manifest import MASKS, read_manifest
 from tests.evaluation.test_evaluate import SIZE, write_crops
 
 SLICE = "Face2Face/c23"
+HURT = f"{SLICE}/jpeg_q30"
 GATE = Gate(
     floors={"Face2Face": {"c23": {"frame_accuracy": 0.9}}},
     max_drop={"frame_accuracy": 0.02},
@@ -65,11 +66,13 @@ def write_constant(folder: Path, activation: float) -> Path:
     return folder
 
 
-def write_candidate(folder: Path, model: Path, data: Path, *, accuracy: float, right: bool) -> Candidate:
+def write_candidate(
+    folder: Path, model: Path, data: Path, *, accuracy: float, right: bool, hurt: bool | None = None
+) -> Candidate:
     """A candidate that the gate has judged.
 
     accuracy: what its metrics.json says. right: whether its predictions are all right, or all wrong; that decides the
-    comparison with a champion.
+    comparison with a champion. hurt: the same of crops under a perturbation, which the gate then asks for too.
     """
     checkpoint = model / CHECKPOINT
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
@@ -77,10 +80,16 @@ def write_candidate(folder: Path, model: Path, data: Path, *, accuracy: float, r
     made.evaluation.mkdir(parents=True)
     figures = {"frame_accuracy": accuracy, "videos": 10}
     identity = {"model": digest, "data": read_manifest(data / "masks", MASKS).id, "size_mb": 1.0}
+    tables, gate = [predictions(checkpoint, data, right)], GATE
     metrics = {"slices": {SLICE: figures}, **identity}
+    if hurt is not None:
+        table = predictions(checkpoint, data, hurt)
+        tables.append(table.assign(quality=table["quality"] + "/jpeg_q30"))
+        metrics["slices"][HURT] = figures
+        gate = GATE.model_copy(update={"no_drop": [SLICE, HURT]})
     (made.evaluation / "metrics.json").write_text(json.dumps(metrics))
-    predictions(checkpoint, data, right).to_parquet(made.evaluation / "predictions.parquet", index=False)
-    write_decision(made.decision, decide(metrics, GATE))
+    pd.concat(tables).to_parquet(made.evaluation / "predictions.parquet", index=False)
+    write_decision(made.decision, decide(metrics, gate))
     return made
 
 
@@ -91,4 +100,4 @@ def predictions(checkpoint: Path, data: Path, right: bool) -> pd.DataFrame:
     return frames.assign(score=label if right else 1 - label)
 
 
-__all__ = ["GATE", "SLICE", "Candidate", "write_candidate", "write_constant", "write_crops"]
+__all__ = ["GATE", "HURT", "SLICE", "Candidate", "write_candidate", "write_constant", "write_crops"]

@@ -8,7 +8,6 @@ $TRAINING_STOP is "<rank> <step> <signal> <self|torchrun>": in that step of that
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from torch import nn
 from components.__main__ import main
 from components.command_line.exits import exit_on_user_error
 from emd_core.detection import training as core
-from emd_core.detection.crops import Batch, FaceCrops
+from emd_core.detection.loading import rank_share
 from emd_core.models.emd import EMD
 
 RANK = os.environ.get("RANK", "0")
 ROWS = Path(os.environ["TRAINING_ROWS"])
 stop_rank, stop_step, stop_signal, stop_whom = os.environ["TRAINING_STOP"].split()
-loss, batches, set_trainable = EMD.loss, FaceCrops.batches, core.set_trainable
+loss, load, set_trainable = EMD.loss, core.load, core.set_trainable
 steps = 0
 
 
@@ -37,11 +36,10 @@ def stopped(model: EMD, *inputs: Any) -> Any:
     return loss(model, *inputs)
 
 
-def recorded(crops: FaceCrops, order: np.ndarray, batch_size: int, *, drop_last: bool) -> Iterator[Batch]:
-    if drop_last:  # only training does
-        with (ROWS / f"{RANK}.jsonl").open("a") as file:
-            file.write(json.dumps(order.reshape(-1, batch_size).tolist()) + "\n")
-    return batches(crops, order, batch_size, drop_last=drop_last)
+def recorded(crops: Any, order: np.ndarray, batch_size: int, recipe: Any, seed: Any, done: int, *more: Any) -> Any:
+    with (ROWS / f"{RANK}.jsonl").open("a") as file:
+        file.write(json.dumps(order[rank_share(np.arange(len(order)), batch_size, done)].tolist()) + "\n")
+    return load(crops, order, batch_size, recipe, seed, done, *more)
 
 
 def without_chance(model: Any, *, warmup: bool) -> None:
@@ -52,7 +50,7 @@ def without_chance(model: Any, *, warmup: bool) -> None:
 
 
 EMD.loss = stopped  # type: ignore[method-assign]
-FaceCrops.batches = recorded  # type: ignore[method-assign]
+core.load = recorded
 core.set_trainable = without_chance
 torch.set_num_threads(1)
 sys.argv = [argument.replace("{rank}", RANK) for argument in sys.argv]

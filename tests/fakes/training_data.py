@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from emd_core.detection.recipe import PAPER, Recipe
 from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.models.emd import EMDConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT, save_esr
@@ -18,6 +19,19 @@ from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifes
 from emd_core.storage.masks import pack
 
 SIZE = 48
+ON = PAPER.model_copy(
+    update={
+        "damage": 0.7,
+        "jitter": 0.1,
+        "cutout": 0.3,
+        "blends": 0.3,
+        "warm_up": 0.2,
+        "cosine": True,
+        "average": 0.8,
+        "clip_norm": 1.0,
+        "smoothing": 0.05,
+    }
+)
 EMD = TrainEmd(
     seed=0,
     methods=None,
@@ -32,7 +46,9 @@ EMD = TrainEmd(
     betas=(0.9, 0.999),
     eps=1e-8,
     weight_decay=0.0,
+    recipe=None,
     precision="fp32",
+    workers=0,
     save_minutes=5,
     cache_expression=True,
 )
@@ -72,7 +88,11 @@ def write_training_data(root: Path) -> Path:
 
 
 def train(
-    data: Path, work: Path, kill_after: int | None = None, save_minutes: float = EMD.save_minutes
+    data: Path,
+    work: Path,
+    kill_after: int | None = None,
+    save_minutes: float = EMD.save_minutes,
+    recipe: Recipe | None = None,
 ) -> list[dict[str, float]]:
     work.mkdir(exist_ok=True)
     history: list[dict[str, float]] = []
@@ -83,7 +103,7 @@ def train(
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
-    cfg = EMD.model_copy(update={"save_minutes": save_minutes})
+    cfg = EMD.model_copy(update={"save_minutes": save_minutes, "recipe": recipe})
     train_emd(
         cfg, faces=data / "faces", masks=data / "masks", fer=data / "fer" / CHECKPOINT, work=work, on_epoch=on_epoch
     )

@@ -11,7 +11,7 @@ import pytest
 
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from pipelines.paper.results import write_results
-from pipelines.paper.tables import Results, joint_tables, paper_tables, seeds_table, unseen_tables
+from pipelines.paper.tables import Results, across_tables, joint_tables, paper_tables, seeds_table, unseen_tables
 from tests.house.contract import ROOT
 
 FIGURES = {"frame_auc": 0.9, "video_accuracy": 0.85, "pixel_accuracy_floor": 0.8, "miou_floor": 0.4}
@@ -119,16 +119,35 @@ def test_unseen_manipulations_stand_apart_from_those_that_were_learned(tmp_path:
     ]
 
 
+def test_data_sets_that_the_joint_network_did_not_learn(tmp_path: Path) -> None:
+    assert across_tables(tmp_path) == []
+    for name, auc in (("DFDC", 0.6), ("Celeb-DF", 0.7)):
+        folder = tmp_path / "across" / name
+        folder.mkdir(parents=True)
+        slices = {f"{name}/released": figures(0.9, frame_auc=auc, video_auc=auc, miou=None)}
+        (folder / "metrics.json").write_text(json.dumps({"slices": slices}))
+    (table,) = across_tables(tmp_path)
+    assert [(label, [e and e.value for e in row]) for label, row in table.rows] == [
+        ("Celeb-DF: Celeb-DF/released", ["90.0", "70.0", "70.0", "–"]),
+        ("DFDC: DFDC/released", ["90.0", "60.0", "60.0", "–"]),
+    ]
+
+
 def test_the_joint_network(made: tuple[dict[str, Any], Path]) -> None:
     _, root = made
     assert joint_tables(root) == []
-    slices = {"Face2Face/c23": figures(0.9)}
-    for name, extra in (("robustness", {"jpeg_q30": {"Face2Face/c23": figures(0.8)}}), ("difference", {})):
+    both = {"jpeg_q30": 0.8, "h264_crf40": 0.6}  # accuracy and AUC alike
+    hurt = {f"Face2Face/c23/{name}": figures(x, frame_auc=x) for name, x in both.items()}
+    for name, extra in (("robustness", hurt), ("difference", {})):
         (root / name).mkdir()
-        (root / name / "metrics.json").write_text(json.dumps({"slices": slices, "robustness": extra}))
-    _, sources, robustness = joint_tables(root)
+        slices = {"Face2Face/c23": figures(0.9)} | extra
+        (root / name / "metrics.json").write_text(json.dumps({"slices": slices}))
+    _, sources, accuracy, auc = joint_tables(root)
     assert len(sources.columns) == 4
-    assert [(label, row[0] and row[0].value) for label, row in robustness.rows] == [
-        ("as it is", "90.0"),
-        ("jpeg_q30", "80.0"),
-    ]
+    for table in (accuracy, auc):
+        assert [(label, row[0] and row[0].value) for label, row in table.rows] == [
+            ("as it is", "90.0"),
+            ("jpeg_q30", "80.0"),
+            ("h264_crf40", "60.0"),
+            ("mean of the perturbed", "70.0"),
+        ]

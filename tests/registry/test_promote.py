@@ -17,7 +17,7 @@ from emd_core.config import section
 from emd_core.errors import UserError
 from emd_core.evaluation.gating import Decision
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from tests.fakes.candidates import SLICE, Candidate, write_candidate, write_constant, write_crops
+from tests.fakes.candidates import HURT, SLICE, Candidate, write_candidate, write_constant, write_crops
 from tests.fakes.registry_faults import begin
 
 
@@ -43,9 +43,9 @@ Make = Callable[..., Candidate]
 
 @pytest.fixture
 def make(root: Path, tmp_path: Path) -> Make:
-    def candidate(name: str, accuracy: float = 0.95, right: bool = True) -> Candidate:
-        folder = tmp_path / f"{name}-{accuracy}-{right}"
-        return write_candidate(folder, root / name, root / "data", accuracy=accuracy, right=right)
+    def candidate(name: str, accuracy: float = 0.95, right: bool = True, hurt: bool | None = None) -> Candidate:
+        folder = tmp_path / f"{name}-{accuracy}-{right}-{hurt}"
+        return write_candidate(folder, root / name, root / "data", accuracy=accuracy, right=right, hurt=hurt)
 
     return candidate
 
@@ -124,6 +124,20 @@ def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
     better.promote("story")
     assert "not promoted: story version 2 holds this model and was rolled back by" in capsys.readouterr().out
     assert numbers("story") == {"champion": "1", "previous": "2"}
+
+
+def test_a_model_that_is_better_as_it_is_and_worse_under_recompression_is_refused(
+    make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The champion is right on half of the crops, whatever happened to them: it calls all of them manipulated."""
+    make("a").promote("recompressed")
+    worse = make("b", right=True, hurt=False)
+    worse.promote("recompressed")
+    said = capsys.readouterr().out
+    assert f"{HURT}: frame accuracy 0.0000, the champion's 0.5000: a loss beyond the margin" in said
+    assert f" {SLICE}:" not in said and numbers("recompressed") == {"champion": "1"}
+    make("c", right=True, hurt=True).promote("recompressed")
+    assert numbers("recompressed")["champion"] != "1"
 
 
 @pytest.mark.parametrize("n", [2, 3])

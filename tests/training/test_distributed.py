@@ -21,10 +21,10 @@ from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE
 from tests.fakes.fer_data import FER
-from tests.fakes.training_data import EMD, train, write_training_data
+from tests.fakes.training_data import EMD, ON, train, write_training_data
 from tests.house.contract import ROOT
 
-CFG = EMD.model_copy(update={"epochs": 1})  # after one of the warm-up; three steps each
+CFG = EMD.model_copy(update={"epochs": 1, "recipe": ON, "workers": 1})  # after one of the warm-up; three steps each
 OUTPUT = ["curves.csv", "metrics.json", CHECKPOINT]
 
 

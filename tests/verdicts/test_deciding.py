@@ -79,6 +79,9 @@ def test_a_rule_counts_an_original_once_whatever_its_qualities() -> None:
     rule = fit_rule(table, score, 2.0, PROFILE)
     assert (rule.originals, rule.window, sorted(rule.limits)) == (3, 2, [1, 2])
     assert rule.limits[2][0].rate == 0.25 and rule.limits[2][0].log_odds == pytest.approx(logit(0.9) / 2)
+    assert rule.found == {1: {"Face2Face": 1.0}, 2: {"Face2Face": 1.0}}
+    missed = np.where((table["method"] == "Face2Face") & (table["target"] == "a"), 0.5, score)
+    assert fit_rule(table, missed, 2.0, PROFILE).found[2] == {"Face2Face": pytest.approx(2 / 3)}
 
 
 def test_a_mean_of_few_looks_has_limits_of_its_own() -> None:

@@ -63,10 +63,10 @@ def noise(image: Clip, sigma: float) -> Clip:
     return np.clip(np.rint(image + rng.normal(0, sigma, image.shape)), 0, 255).astype(np.uint8)
 
 
-def resize(image: Clip, factor: int) -> Clip:
+def resize(image: Clip, factor: float) -> Clip:
     """Smaller by `factor` and back."""
     height, width = image.shape[:2]
-    small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (int(width / factor), int(height / factor)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 

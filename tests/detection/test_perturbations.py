@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from emd_core.detection.perturbations import PERTURBATIONS, Clip, gamma, h264, require_known
 from emd_core.errors import UserError
-from emd_core.evaluation.perturbations import PERTURBATIONS, Clip, gamma, h264, require_known
 from tests.fakes.tiny import draw_face
 
 

@@ -1,0 +1,94 @@
+"""A detector with what teaches it: the optimizer's steps, or one fit to all crops."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from emd_core.detection.inputs import Inputs
+from emd_core.detection.recipe import Recipe
+from emd_core.models.detector import Detector, Fitted
+from emd_core.models.parts.precision import Precision, autocast
+from emd_core.training import distributed
+
+
+class LossOf(nn.Module):
+    """The detector's loss as a forward call, the one thing that DistributedDataParallel wraps."""
+
+    def __init__(self, model: Detector, twins: float) -> None:
+        super().__init__()
+        self.model = model
+        self.twins = twins
+
+    def forward(self, *inputs: Any) -> Tensor:
+        if not self.twins:
+            return self.model.loss(*inputs)
+        outputs = []
+        handle = self.model.register_forward_hook(lambda m, i, o: outputs.append(o))
+        loss = self.model.loss(*inputs)
+        handle.remove()
+        logits, mask = outputs[0]
+        teacher, student = logits.float().log_softmax(1).chunk(2)
+        loss = loss + self.twins * F.kl_div(student, teacher.detach(), reduction="batchmean", log_target=True)
+        good, poor = mask.float().chunk(2)
+        return loss + self.twins * F.binary_cross_entropy_with_logits(poor, good.sigmoid().detach())
+
+
+class Learner:
+    """The model, its optimizer, and the average of its weights where the recipe asks for one."""
+
+    def __init__(self, model: Detector, optimizer: torch.optim.Optimizer, recipe: Recipe, precision: Precision) -> None:
+        self.model, self.optimizer, self.recipe, self.precision = model, optimizer, recipe, precision
+        self.lr: float = optimizer.param_groups[0]["lr"]
+        self._average = averaged(model, recipe.average) if recipe.average else None
+        model.smoothing = recipe.smoothing
+
+    @property
+    def kept(self) -> Detector:
+        """The network that is validated and kept."""
+        kept = self.model if self._average is None else self._average.module
+        assert isinstance(kept, Detector)
+        return kept
+
+    @property
+    def weights(self) -> nn.Module:
+        """All that a training goes on from, beside the optimizer."""
+        return self.model if self._average is None else nn.ModuleList([self.model, self._average])
+
+    def learn(self, inputs: Iterable[Inputs], losses: list[Tensor], before: int, steps: int) -> Iterator[None]:
+        """One step for each of `inputs`; appends its loss, a number on the device, to `losses`, and yields after it.
+
+        `before` steps were done in earlier epochs, of `steps` in all. A network that learns from all crops at once has
+        one loss, at the end, or before a stop.
+        """
+        if isinstance(self.model, Fitted):
+            if not losses:
+                losses.append(self.model.fit((x.image_B3HW, x.label_B) for x in inputs))
+                yield
+            return
+        # Anew in each epoch: what is fixed changes after the warm-up.
+        loss_of = distributed.data_parallel(LossOf(self.model, self.recipe.twins))
+        for x in inputs:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * self.recipe.rate(before + len(losses), steps)
+            with autocast(x.image_B3HW.device, self.precision):
+                loss = loss_of(*x)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.recipe.clip_norm:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            self.optimizer.step()
+            with torch.no_grad():
+                self.model.after_step()
+            if self._average is not None:
+                self._average.update_parameters(self.model)
+            losses.append(loss.detach())
+            yield
+
+
+def averaged(model: Detector, decay: float) -> AveragedModel:
+    """The model's exponential moving average over the steps, batch statistics included."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -1,0 +1,85 @@
+"""The batches of an epoch, read and changed by worker processes ahead of the steps that need them.
+
+What happens to a crop depends on the seed, the epoch and its place in the epoch's order, never on who reads it when:
+any number of workers and of ranks, and a training that was stopped, gives the same batches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from emd_core.detection.augmentation import augment
+from emd_core.detection.crops import Batch
+from emd_core.detection.recipe import Recipe
+from emd_core.training import distributed
+from emd_core.training.batches import Batches
+
+Rows = NDArray[np.int64]
+AHEAD = 4  # batches that a worker has ready
+
+
+class Crops(Protocol):
+    """FaceCrops, or what reads like them."""
+
+    def read(self, index: Rows) -> Batch: ...
+
+
+class Step(Dataset[Batch]):
+    """Batch by the places in the epoch of its crops."""
+
+    def __init__(self, crops: Crops, order: Rows, recipe: Recipe, seed: tuple[int, int], twins: int) -> None:
+        """`order`: rows of the crops, the whole epoch's; `seed`: of the training, and the epoch's number."""
+        self._twins = twins
+        self._crops, self._order, self._recipe, self._seed = crops, order, recipe, seed
+
+    def square(self, place: int) -> int:
+        """Twins are cut alike."""
+        half = self._twins // 2
+        return place - half if half and place % self._twins >= half else place
+
+    def __getitem__(self, places: Rows) -> Batch:
+        batch = self._crops.read(self._order[places])
+        if not self._recipe.changes_crops:
+            return batch
+        image = batch.image.permute(0, 2, 3, 1).contiguous().numpy()
+        mask = batch.mask.squeeze(1).numpy()
+        for i, place in enumerate(places):
+            image[i], mask[i] = augment(
+                image[i], mask[i], self._recipe, (*self._seed, int(place)), self.square(int(place))
+            )
+        return replace(
+            batch, image=torch.from_numpy(image).permute(0, 3, 1, 2), mask=torch.from_numpy(mask).unsqueeze(1)
+        )
+
+
+def load(
+    crops: Crops, order: Rows, batch_size: int, recipe: Recipe, seed: tuple[int, int], done: int, workers: int
+) -> Iterator[Batch]:
+    """This rank's share of the epoch's full batches (batch norm needs them full) without the first `done`."""
+    steps = rank_share(np.arange(len(order)), batch_size, done)
+    ahead = {"prefetch_factor": AHEAD} if workers else {}
+    return iter(
+        Batches(
+            Step(crops, order, recipe, seed, batch_size if recipe.twins else 0),
+            None,
+            sampler=[*steps],
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else it draws from the one that the steps draw from
+            **ahead,
+        )
+    )
+
+
+def rank_share(order: Rows, batch_size: int, done: int) -> Rows:
+    """This rank's part of each batch of an epoch's order behind the first `done`, one row for each.
+
+    Of every global batch rank r of n has rows r, r + n, r + 2n, ...; the optimizer sees the batches of one process.
+    """
+    full = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
+    return full[done:, distributed.rank() :: distributed.world_size()]

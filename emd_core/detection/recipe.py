@@ -1,0 +1,47 @@
+"""How a detector is trained beyond the paper's recipe, so that it holds on what a data set does not show."""
+
+import math
+
+from pydantic import Field
+
+from emd_core.config import Config
+
+
+class Recipe(Config):
+    """Section train_emd.recipe; 0 switches a part off."""
+
+    damage: float = Field(ge=0, le=1, description="Share of the crops that are damaged as videos are on their way.")
+    jitter: float = Field(ge=0, lt=0.5, description="Shift and zoom of the square at most, in its sides.")
+    cutout: float = Field(ge=0, le=1, description="Share of the crops of which a rectangle is covered.")
+    blends: float = Field(ge=0, le=1, description="Share of the fakes that are blends of two originals instead.")
+    twins: float = Field(ge=0, description="Weight of what a face at low quality learns from itself at a better one.")
+    warm_up: float = Field(ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
+    cosine: bool = Field(description="Whether it then falls to 0 along a half cosine.")
+    average: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights (EMA) that are kept.")
+    clip_norm: float = Field(ge=0, description="Greatest norm of the gradient.")
+    smoothing: float = Field(ge=0, lt=1, description="Label smoothing.")
+
+    def rate(self, step: int, steps: int) -> float:
+        """What the learning rate is multiplied by in a step, counted from 0, of all of a training."""
+        rising = round(self.warm_up * steps)
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / (steps - rising)) if self.cosine else 1.0
+
+    @property
+    def changes_crops(self) -> bool:
+        return bool(self.damage or self.jitter or self.cutout)
+
+
+PAPER = Recipe(
+    damage=0,
+    jitter=0,
+    cutout=0,
+    blends=0,
+    twins=0,
+    warm_up=0,
+    cosine=False,
+    average=0,
+    clip_norm=0,
+    smoothing=0,
+)

@@ -1,0 +1,87 @@
+"""What is done to training crops: masks follow, results repeat, and nothing happens where nothing was asked for."""
+
+import numpy as np
+import pytest
+
+from emd_core.detection import augmentation
+from emd_core.detection.augmentation import COVER, GREY, augment, cover, damage, jitter
+from emd_core.detection.perturbations import h264
+from emd_core.detection.recipe import PAPER
+from tests.fakes.tiny import draw_face
+
+SIZE = 96
+SQUARE = (slice(30, 60), slice(20, 70))
+
+
+def crop() -> np.ndarray:
+    image = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    draw_face(image, SIZE // 2, SIZE // 2, 80)
+    return image
+
+
+def square() -> tuple[np.ndarray, np.ndarray]:
+    """A white rectangle, and the mask of it."""
+    image, mask = np.zeros((SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), bool)
+    image[SQUARE], mask[SQUARE] = 255, True
+    return image, mask
+
+
+@pytest.mark.parametrize("change", ["tone", "shrink", "soften", "grain", "jpeg", "h264"])
+def test_each_way_of_damage_changes_the_crop_alike_for_equal_draws(change: str) -> None:
+    function, shown = getattr(augmentation, change), crop()
+    once, again, other = (function(shown.copy(), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert once.shape == shown.shape and once.dtype == np.uint8
+    assert (once == again).all() and (once != other).any()
+    assert 0.2 < np.abs(once.astype(int) - shown).mean() < 60, "seen, and still a face"
+
+
+@pytest.mark.parametrize("crf", [23, 32, 40])
+def test_one_frame_at_a_higher_crf_suffers_like_the_frames_of_a_clip(crf: int) -> None:
+    """Frames far apart in their video, with grain."""
+    rng = np.random.default_rng(0)
+    faces = [crop() for _ in range(10)]
+    for i, face in enumerate(faces):
+        draw_face(face, SIZE // 2 + 3 * i, SIZE // 2 - 2 * i, 70 - 2 * i)
+    clip = np.clip(np.stack(faces) + rng.normal(0, 4, (10, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+    alone = np.concatenate([h264(face[None], crf + augmentation.ALONE) for face in clip])
+    lost = [np.abs(coded.astype(int) - clip).mean() for coded in (h264(clip, crf), alone)]
+    assert lost[0] == pytest.approx(lost[1], rel=0.3)
+
+
+def test_a_mask_moves_with_its_crop() -> None:
+    image, mask = square()
+    moved = 0
+    for seed in range(20):
+        shown, found = jitter(image, mask, 0.1, np.random.default_rng(seed))
+        assert found.dtype == bool
+        assert ((shown[..., 0] > 127) == found).mean() > 0.995
+        moved += (found != mask).any()
+    assert moved == 20
+    soft = mask.astype(np.float32) / 2  # as of blends
+    _, found = jitter(image, soft, 0.1, np.random.default_rng(0))
+    assert found.dtype == np.float32 and found.max() == pytest.approx(0.5)
+
+
+def test_what_is_covered_is_not_to_be_found() -> None:
+    image, mask = square()
+    for seed in range(20):
+        shown, found = cover(image, mask, np.random.default_rng(seed))
+        covered = (shown == GREY).all(axis=2)
+        assert COVER[0] ** 2 * 0.8 < covered.mean() < COVER[1] ** 2 * 1.2
+        assert not found[covered].any()
+        assert (shown[~covered] == image[~covered]).all() and (found[~covered] == mask[~covered]).all()
+
+
+def test_crops_are_changed_as_often_as_asked() -> None:
+    shown, mask = crop(), np.zeros((SIZE, SIZE), bool)
+    for part in ("damage", "cutout"):
+        recipe = PAPER.model_copy(update={part: 0.5})
+        same = [augment(shown, mask, recipe, (0, 0, seed), seed)[0] is shown for seed in range(400)]
+        assert 0.4 < np.mean(same) < 0.6
+    assert augment(shown, mask, PAPER, (0, 0, 0), 0) == (shown, mask)
+
+
+def test_damage_is_mild_for_some_and_heavy_for_others() -> None:
+    shown = crop()
+    lost = [np.abs(damage(shown, np.random.default_rng(seed)).astype(int) - shown).mean() for seed in range(100)]
+    assert np.quantile(lost, 0.1) < 2 and np.quantile(lost, 0.9) > 8

@@ -1,0 +1,101 @@
+"""Batches do not depend on who reads them when; the rate of learning, and weights that are averaged."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from emd_core.detection.blends import make_blends
+from emd_core.detection.crops import Batch, FaceCrops
+from emd_core.detection.learner import averaged
+from emd_core.detection.loading import load
+from emd_core.detection.recipe import PAPER
+from emd_core.errors import UserError
+from emd_core.models.baselines.meso import MesoConfig, MesoNet
+from emd_core.training import distributed
+from emd_core.training.resuming import Preemption
+from tests.fakes.training_data import ON, write_training_data
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> FaceCrops:
+    data = write_training_data(tmp_path_factory.mktemp("data"))
+    return FaceCrops(data / "faces", data / "masks", "train")
+
+
+ORDER = np.random.default_rng(0).integers(0, 12, 26)  # six batches of four, and two crops too few for another
+
+
+def content(batch: Batch) -> tuple[bytes, ...]:
+    return tuple(x.numpy().tobytes() for x in (batch.image, batch.mask.float(), batch.label, batch.known))
+
+
+def by_crop(batches: Iterator[Batch]) -> list[bytes]:
+    """The crops of each batch, in no order."""
+    return [b"".join(sorted(image.numpy().tobytes() for image in batch.image)) for batch in batches]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_are_the_same_whoever_reads_them(crops: FaceCrops, workers: int) -> None:
+    originals = np.flatnonzero(crops.table["label"] == 0)
+    blends = make_blends(crops, originals, 0, Preemption(""))
+    order = blends.mix(ORDER, crops.table["label"].to_numpy()[ORDER], 0.5, 1)
+    assert 0 < (order >= len(crops)).sum() < len(order)
+    alone = [content(batch) for batch in load(blends, order, 4, ON, (0, 1), 0, 0)]
+    assert len(alone) == 6 == len(set(alone))
+    assert alone == [content(batch) for batch in load(blends, order, 4, ON, (0, 1), 0, workers)]
+    assert alone[4:] == [content(batch) for batch in load(blends, order, 4, ON, (0, 1), 4, workers)], "after a stop"
+    assert alone[0] != content(next(load(blends, order, 4, ON, (0, 2), 0, 0))), "each epoch changes crops anew"
+
+
+def test_two_ranks_read_what_one_does(crops: FaceCrops, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = by_crop(load(crops, ORDER, 4, ON, (0, 1), 0, 0))
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    ranks = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        ranks.append([batch.image for batch in load(crops, ORDER, 4, ON, (0, 1), 0, 0)])
+    together = [torch.cat(pair) for pair in zip(*ranks, strict=True)]
+    assert alone == [b"".join(sorted(image.numpy().tobytes() for image in batch)) for batch in together]
+
+
+def test_the_paper_s_recipe_leaves_crops_and_random_numbers_alone(crops: FaceCrops) -> None:
+    torch.manual_seed(5)
+    before = torch.default_generator.get_state()
+    first = next(load(crops, ORDER, 4, PAPER, (0, 1), 0, 1))
+    assert content(first) == content(crops.read(ORDER[:4]))
+    assert torch.equal(torch.default_generator.get_state(), before)
+
+
+class Refusing:
+    def read(self, index: NDArray[np.int64]) -> Batch:
+        raise UserError("crop 3 is broken; make it anew.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_refuses_is_refused_in_its_words(workers: int) -> None:
+    with pytest.raises(UserError, match=r"^crop 3 is broken; make it anew\.$"):
+        next(load(Refusing(), ORDER, 4, PAPER, (0, 1), 0, workers))
+
+
+def test_the_rate_rises_from_nothing_and_falls_along_a_cosine() -> None:
+    recipe = PAPER.model_copy(update={"warm_up": 0.2, "cosine": True})
+    rates = [recipe.rate(step, 20) for step in range(20)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[12] == pytest.approx(0.5) and rates[19] == pytest.approx(0.5 * (1 + np.cos(np.pi * 15 / 16)))
+    assert [PAPER.rate(step, 20) for step in (0, 19)] == [1.0, 1.0]
+
+
+def test_averaged_weights_are_those_of_all_steps_and_their_batch_statistics_too() -> None:
+    model = MesoNet(MesoConfig(kind="meso4", size=32))
+    average = averaged(model, 0.75)
+    names = [next(iter(dict(model.named_parameters()))), next(n for n, _ in model.named_buffers() if "mean" in n)]
+    for value in (1.0, 2.0, 4.0):
+        for name in names:
+            model.state_dict()[name].fill_(value)
+        average.update_parameters(model)
+    for name in names:
+        # The first is taken as it is; then a quarter of each.
+        assert torch.allclose(average.module.state_dict()[name], torch.tensor(0.75 * 1.25 + 0.25 * 4.0))
