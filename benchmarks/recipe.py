@@ -35,12 +35,10 @@ FINAL = {
     "jitter": {"recipe.jitter": 0.05},
     "cutout": {"recipe.cutout": 0.3},
     "blends": {"recipe.blends": 0.25},
-    "twins": {"recipe.twins": 0.5},
     "schedule": {"recipe.warm_up": 0.05, "recipe.cosine": True},
     "average": {"recipe.average": 0.98},
     "clip": {"recipe.clip_norm": 1.0},
     "smoothing": {"recipe.smoothing": 0.05},
-    "residual": {"network.residual": True},
 }
 
 

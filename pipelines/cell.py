@@ -46,7 +46,8 @@ def cell(
     else:
         from components.evaluate import Evaluate, evaluate
 
-        judging = section(read_params(path, chosen), stage, Evaluate, where=str(path))
+        # Under perturbations only the joint network is judged, once.
+        judging = section(read_params(path, [*chosen, "evaluate.perturbations=[]"]), stage, Evaluate, where=str(path))
         evaluate(judging, model=model, faces=faces, masks=masks, evaluation=out / "evaluation")
 
 

@@ -21,14 +21,12 @@ GREY = 128
 ALONE = 7  # crf that one frame alone needs more than a clip, for the same mean error
 
 
-def augment(crop: Crop, mask: Mask, recipe: Recipe, seed: tuple[int, int, int], square: int) -> tuple[Crop, Mask]:
+def augment(crop: Crop, mask: Mask, recipe: Recipe, rng: np.random.Generator) -> tuple[Crop, Mask]:
     """The crop as somebody else might have cut, covered and sent it, and its mask."""
-    rng = np.random.default_rng([*seed[:2], square])
     if recipe.jitter:
         crop, mask = jitter(crop, mask, recipe.jitter, rng)
     if rng.random() < recipe.cutout:
         crop, mask = cover(crop, mask, rng)
-    rng = np.random.default_rng([*seed, 1])
     return (damage(crop, rng) if rng.random() < recipe.damage else crop), mask
 
 

@@ -26,19 +26,12 @@ class Inputs(NamedTuple):
 
 
 def training_inputs(
-    batches: Iterable[Batch],
-    mirroring: torch.Generator,
-    cache: "ExpressionCache | None",
-    device: torch.device,
-    twins: bool = False,
+    batches: Iterable[Batch], mirroring: torch.Generator, cache: "ExpressionCache | None", device: torch.device
 ) -> Iterator[Inputs]:
     """Every rank draws for the whole global batch: whether a sample is mirrored does not depend on their number."""
     ranks = distributed.world_size()
     for batch in batches:
-        n = len(batch.index) * ranks
         drawn = torch.rand(len(batch.index) * ranks, generator=mirroring) < 0.5
-        if twins:
-            drawn[n // 2 :] = drawn[: n // 2]
         mirrored_B = drawn[distributed.rank() :: ranks]
         yield Inputs(
             to_input(mirror(batch.image, mirrored_B), device),

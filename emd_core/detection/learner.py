@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emd_core.detection.inputs import Inputs
@@ -18,23 +17,12 @@ from emd_core.training import distributed
 class LossOf(nn.Module):
     """The detector's loss as a forward call, the one thing that DistributedDataParallel wraps."""
 
-    def __init__(self, model: Detector, twins: float) -> None:
+    def __init__(self, model: Detector) -> None:
         super().__init__()
         self.model = model
-        self.twins = twins
 
     def forward(self, *inputs: Any) -> Tensor:
-        if not self.twins:
-            return self.model.loss(*inputs)
-        outputs = []
-        handle = self.model.register_forward_hook(lambda m, i, o: outputs.append(o))
-        loss = self.model.loss(*inputs)
-        handle.remove()
-        logits, mask = outputs[0]
-        teacher, student = logits.float().log_softmax(1).chunk(2)
-        loss = loss + self.twins * F.kl_div(student, teacher.detach(), reduction="batchmean", log_target=True)
-        good, poor = mask.float().chunk(2)
-        return loss + self.twins * F.binary_cross_entropy_with_logits(poor, good.sigmoid().detach())
+        return self.model.loss(*inputs)
 
 
 class Learner:
@@ -70,7 +58,7 @@ class Learner:
                 yield
             return
         # Anew in each epoch: what is fixed changes after the warm-up.
-        loss_of = distributed.data_parallel(LossOf(self.model, self.recipe.twins))
+        loss_of = distributed.data_parallel(LossOf(self.model))
         for x in inputs:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * self.recipe.rate(before + len(losses), steps)

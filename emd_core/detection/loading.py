@@ -32,15 +32,9 @@ class Crops(Protocol):
 class Step(Dataset[Batch]):
     """Batch by the places in the epoch of its crops."""
 
-    def __init__(self, crops: Crops, order: Rows, recipe: Recipe, seed: tuple[int, int], twins: int) -> None:
+    def __init__(self, crops: Crops, order: Rows, recipe: Recipe, seed: tuple[int, int]) -> None:
         """`order`: rows of the crops, the whole epoch's; `seed`: of the training, and the epoch's number."""
-        self._twins = twins
         self._crops, self._order, self._recipe, self._seed = crops, order, recipe, seed
-
-    def square(self, place: int) -> int:
-        """Twins are cut alike."""
-        half = self._twins // 2
-        return place - half if half and place % self._twins >= half else place
 
     def __getitem__(self, places: Rows) -> Batch:
         batch = self._crops.read(self._order[places])
@@ -49,9 +43,8 @@ class Step(Dataset[Batch]):
         image = batch.image.permute(0, 2, 3, 1).contiguous().numpy()
         mask = batch.mask.squeeze(1).numpy()
         for i, place in enumerate(places):
-            image[i], mask[i] = augment(
-                image[i], mask[i], self._recipe, (*self._seed, int(place)), self.square(int(place))
-            )
+            rng = np.random.default_rng([*self._seed, int(place)])
+            image[i], mask[i] = augment(image[i], mask[i], self._recipe, rng)
         return replace(
             batch, image=torch.from_numpy(image).permute(0, 3, 1, 2), mask=torch.from_numpy(mask).unsqueeze(1)
         )
@@ -65,7 +58,7 @@ def load(
     ahead = {"prefetch_factor": AHEAD} if workers else {}
     return iter(
         Batches(
-            Step(crops, order, recipe, seed, batch_size if recipe.twins else 0),
+            Step(crops, order, recipe, seed),
             None,
             sampler=[*steps],
             num_workers=workers,

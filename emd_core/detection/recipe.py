@@ -14,7 +14,6 @@ class Recipe(Config):
     jitter: float = Field(ge=0, lt=0.5, description="Shift and zoom of the square at most, in its sides.")
     cutout: float = Field(ge=0, le=1, description="Share of the crops of which a rectangle is covered.")
     blends: float = Field(ge=0, le=1, description="Share of the fakes that are blends of two originals instead.")
-    twins: float = Field(ge=0, description="Weight of what a face at low quality learns from itself at a better one.")
     warm_up: float = Field(ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
     cosine: bool = Field(description="Whether it then falls to 0 along a half cosine.")
     average: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights (EMA) that are kept.")
@@ -38,7 +37,6 @@ PAPER = Recipe(
     jitter=0,
     cutout=0,
     blends=0,
-    twins=0,
     warm_up=0,
     cosine=False,
     average=0,

@@ -143,10 +143,7 @@ def train_emd(
             state.restore_random(generators)
             losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
             learnt = blends.rows(epoch + 1) if blending and blends else rows
-            if recipe.twins:
-                chosen = twin_order(train.table.iloc[rows], cfg.batch_size, np.random.default_rng([cfg.seed, epoch]))
-            else:
-                chosen = balanced_order(label, np.random.default_rng([cfg.seed, epoch]))
+            chosen = balanced_order(label, np.random.default_rng([cfg.seed, epoch]))
             order = learnt[chosen]
             if blends and not blending:
                 order = blends.mix(order, label[chosen], recipe.blends, epoch + 1)
@@ -158,7 +155,7 @@ def train_emd(
                 steps,
                 title,
             )
-            inputs = training_inputs(batches, mirroring, cache, device, bool(recipe.twins))
+            inputs = training_inputs(batches, mirroring, cache, device)
             if isinstance(model, Fitted):
                 inputs = stop.watch(inputs)  # within its one step
             done, started = len(losses), time.perf_counter()
@@ -240,22 +237,6 @@ def set_trainable(model: Detector, *, warmup: bool) -> None:
     model.train()
     for module in model.pretrained():
         module.requires_grad_(not warmup).train(not warmup)
-
-
-def twin_order(table: pd.DataFrame, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Places in the table: in each batch first faces at the better quality, then the same at the other."""
-    table = table.reset_index(drop=True)
-    both = (
-        table.assign(place=table.index)
-        .pivot_table(index=["method", "target", "source", "frame"], columns="quality", values="place")
-        .dropna()
-        .astype(int)
-    )
-    good, poor = both.iloc[:, 0].to_numpy(), both.iloc[:, -1].to_numpy()
-    half = batch_size // 2
-    order = balanced_order(table["label"].to_numpy()[good], rng)
-    order = order[: len(order) // half * half].reshape(-1, half)
-    return np.concatenate([good[order], poor[order]], axis=1).ravel()
 
 
 def _progress(batches: Iterable[Batch], done: int, steps: int, title: str) -> Iterable[Batch]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
@@ -25,7 +24,6 @@ class EMDConfig(Network):
     expression: bool = Field(description="Whether the expression features join the encoder.")
     atrous_rates: tuple[int, int, int] = Field(description="Of the decoder's pyramid; (6, 12, 18) at 299 pixels.")
     pixel_loss: PixelReduction = Field(description="Eq. 7: the mean over an image's pixels, or their sum as printed.")
-    residual: bool = False
 
 
 class EMD(Detector):
@@ -50,29 +48,12 @@ class EMD(Detector):
             aspp_dropout=0.5,
         )
         self.encoder = XceptionEncoder(extra_channels=0 if fer is None else FEATURE_CHANNELS)
-        if config.residual:
-            own = self.encoder.net.conv1
-            wider = nn.Conv2d(6, 32, 3, stride=2, bias=False)
-            with torch.no_grad():
-                wider.weight[:, :3] = own.weight
-            self.encoder.net.conv1 = wider
         self.decoder = decoder  # made first: a seed gives the same weights as it always did
         self.fc = nn.Linear(LATENT_CHANNELS, 2)
         self.mask = nn.Conv2d(DECODER_CHANNELS, 1, 1)
 
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = image_B3SS * 2 - 1
-        if self.config.residual:
-            # the 5x5 "KV" filter of the rich models
-            kv = (
-                x.new_tensor(
-                    [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], [-1, 2, -2, 2, -1]]
-                )
-                / 12
-            )
-            high = F.conv2d(F.pad(x.float(), (2, 2, 2, 2), mode="reflect"), kv.expand(3, 1, 5, 5), groups=3)
-            x = torch.cat([x, (high * 4).clamp(-2, 2).to(x.dtype)], dim=1)
-        low, latent = self.encoder(x, expression_BChw)
+        low, latent = self.encoder(image_B3SS * 2 - 1, expression_BChw)
         logits_B2 = self.fc(latent.mean(dim=(2, 3)))
         # Xception's unpadded stem makes the low map a few pixels smaller than 4x the latent one.
         low = F.interpolate(low, [4 * s for s in latent.shape[2:]], mode="bilinear", align_corners=False)

@@ -56,7 +56,7 @@ class Results:
         """The metrics of a cell's one slice."""
         if cell is None:
             return None
-        slices = read_json(self.folder(cell) / "metrics.json")["slices"]
+        slices, _ = by_condition(read_json(self.folder(cell) / "metrics.json")["slices"])
         (only,) = slices.values()
         return dict(only)
 
