@@ -27,7 +27,7 @@ def find_landmarks(crops: FaceCrops, rows: NDArray[np.int64], stop: Preemption) 
     """
     faces = MtcnnDetector(threshold=SURE, device="cpu")  # on a GPU the last bits would differ, and with them the blends
     parts = []
-    for batch in stop.watch(crops.batches(rows, BATCH, drop_last=False)):
+    for batch in stop.watch(crops.batches(rows, BATCH)):
         points_N52, score_N = faces.marks([*batch.image.permute(0, 2, 3, 1).numpy()], SCALE)
         parts.append(np.where(score_N[:, None, None] >= SURE, points_N52, USUAL))
     return np.concatenate(parts)

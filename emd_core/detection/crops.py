@@ -94,10 +94,9 @@ class FaceCrops:
             index,
         )
 
-    def batches(self, order: np.ndarray, batch_size: int, *, drop_last: bool) -> Iterator[Batch]:
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """Batches in the given order of rows."""
-        stop = len(order) - len(order) % batch_size if drop_last else len(order)
-        for start in range(0, stop, batch_size):
+        for start in range(0, len(order), batch_size):
             yield self.read(order[start : start + batch_size])
 
 

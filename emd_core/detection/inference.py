@@ -49,5 +49,5 @@ def predict_all(
     model: Detector, crops: FaceCrops, batch_size: int, precision: Precision
 ) -> Iterator[tuple[Batch, np.ndarray, np.ndarray | None]]:
     """Each batch of the crops, in order, with its scores and mask scores, as `predict` gives them."""
-    for batch in crops.batches(np.arange(len(crops)), batch_size, drop_last=False):
+    for batch in crops.batches(np.arange(len(crops)), batch_size):
         yield batch, *predict(model, batch.image, precision)

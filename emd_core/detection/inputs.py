@@ -64,7 +64,7 @@ class ExpressionCache:
     ) -> None:
         model.eval()
         device = next(model.parameters()).device
-        batches = crops.batches(rows, batch_size, drop_last=False)
+        batches = crops.batches(rows, batch_size)
         if distributed.is_main():
             batches = iter(tqdm(batches, total=-(-len(rows) // batch_size), desc="expression features"))
         parts = []

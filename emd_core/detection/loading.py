@@ -29,8 +29,8 @@ class Crops(Protocol):
     def read(self, index: Rows) -> Batch: ...
 
 
-class Step(Dataset[Batch]):
-    """Batch by the places in the epoch of its crops."""
+class Epoch(Dataset[Batch]):
+    """The batches of an epoch; each is asked for by the places of its crops in the order."""
 
     def __init__(self, crops: Crops, order: Rows, recipe: Recipe, seed: tuple[int, int]) -> None:
         """`order`: rows of the crops, the whole epoch's; `seed`: of the training, and the epoch's number."""
@@ -58,7 +58,7 @@ def load(
     ahead = {"prefetch_factor": AHEAD} if workers else {}
     return iter(
         Batches(
-            Step(crops, order, recipe, seed),
+            Epoch(crops, order, recipe, seed),
             None,
             sampler=[*steps],
             num_workers=workers,

@@ -67,7 +67,7 @@ def score_frames(
 def _batches(crops: FaceCrops, batch_size: int, perturbation: str | None) -> Iterator[Batch]:
     """All crops; to perturb them, video by video, as a codec needs the whole clip."""
     if perturbation is None:
-        yield from crops.batches(np.arange(len(crops)), batch_size, drop_last=False)
+        yield from crops.batches(np.arange(len(crops)), batch_size)
         return
     table = crops.table.sort_values("frame")
     for rows in table.groupby("video").groups.values():

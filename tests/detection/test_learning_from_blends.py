@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from emd_core.detection import training
+from emd_core.detection.learner import LossOf
 from emd_core.detection.training import train_emd
 from emd_core.errors import UserError
 from emd_core.models.baselines.facexray import FaceXrayConfig
@@ -32,18 +33,18 @@ def train(
 ) -> list[dict[str, float]]:
     """`kill_at`: the step, of three in each epoch, before which the process is killed."""
     work.mkdir(exist_ok=True)
-    training.torch.set_num_threads(1)
+    torch.set_num_threads(1)
     history: list[dict[str, float]] = []
-    loss, steps = training.LossOf.forward, []
+    loss, steps = LossOf.forward, []
 
-    def stopped(self: training.LossOf, *inputs: object) -> object:
+    def stopped(self: LossOf, *inputs: object) -> object:
         steps.append(1)
         if len(steps) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return loss(self, *inputs)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training.LossOf, "forward", stopped)
+        patched.setattr(LossOf, "forward", stopped)
         train_emd(
             CFG.model_copy(update=changes | {"save_minutes": save_minutes}),
             faces=data / "faces",
