@@ -1,6 +1,6 @@
 """Batches that worker processes read."""
 
-import signal
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,5 +61,5 @@ def _as_it_is(item: Any) -> Any:
 def _start(_worker: int) -> None:
     """What a worker does first."""
     cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork that made the worker; torch switches off its own
-    # torchrun and shells send SIGTERM to the whole group. The training decides when to stop, and then its workers end.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # torchrun and shells send signals to the whole group. The training decides when to stop, and ends its workers then.
+    os.setpgid(0, 0)

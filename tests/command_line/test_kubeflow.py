@@ -26,6 +26,7 @@ FRAMES = pd.DataFrame(
         "video": ["a", "a", "b", "b", "c", "d"],
         "label": [0, 0, 1, 1, 1, 0],
         "score": [0.1, 0.3, 0.9, 0.7, 0.2, 0.6],
+        "quality": "c23",
     }
 )
 

@@ -1,5 +1,6 @@
 """Batches do not depend on who reads them when; the rate of learning, and weights that are averaged."""
 
+import multiprocessing
 from collections.abc import Iterator
 
 import numpy as np
@@ -99,3 +100,16 @@ def test_averaged_weights_are_those_of_all_steps_and_their_batch_statistics_too(
     for name in names:
         # The first is taken as it is; then a quarter of each.
         assert torch.allclose(average.module.state_dict()[name], torch.tensor(0.75 * 1.25 + 0.25 * 4.0))
+
+
+def fail_amid_an_epoch(crops: FaceCrops) -> None:
+    batches = load(crops, ORDER, 4, PAPER, (0, 1), 0, 2)
+    next(batches)
+    raise UserError("the training diverges.")
+
+
+def test_a_training_that_fails_does_not_wait_for_its_workers(crops: FaceCrops) -> None:
+    process = multiprocessing.get_context("fork").Process(target=fail_amid_an_epoch, args=(crops,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 1
