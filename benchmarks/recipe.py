@@ -23,6 +23,7 @@ from emd_core.config import read_params, section
 from emd_core.detection.crops import FaceCrops
 from emd_core.detection.metrics import COUNTS, THRESHOLD, mean_iou
 from emd_core.detection.perturbations import PERTURBATIONS
+from emd_core.detection.recipe import PAPER
 from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.evaluation.scoring import score_frames
 from emd_core.evaluation.slices import slice_rows, slices
@@ -30,32 +31,31 @@ from emd_core.models.checkpoint import load_detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.storage.manifest import ORIGINAL
 
-FINAL = {
-    "damage": {"recipe.damage": 0.5},
-    "jitter": {"recipe.jitter": 0.05},
-    "cutout": {"recipe.cutout": 0.3},
-    "blends": {"recipe.blends": 0.25},
-    "schedule": {"recipe.warm_up": 0.05, "recipe.cosine": True},
-    "average": {"recipe.average": 0.98},
-    "clip": {"recipe.clip_norm": 1.0},
-    "smoothing": {"recipe.smoothing": 0.05},
+PARTS = {
+    "damage": {"damage": 0.5},
+    "jitter": {"jitter": 0.05},
+    "cutout": {"cutout": 0.3},
+    "blends": {"blends": 0.25},
+    "schedule": {"warm_up": 0.05, "cosine": True},
+    "average": {"average": 0.98},
+    "clip": {"clip_norm": 1.0},
+    "smoothing": {"smoothing": 0.05},
 }
 
 
 def variant(name: str) -> dict[str, Any]:
-    """plain, all, a part, parts joined by +, or all-part."""
-    if name == "plain":
-        return {}
+    """The recipe called plain, all, a part, parts joined by +, or all-part."""
+    recipe = PAPER.model_dump()
     first, *without = name.split("-")
-    parts = list(FINAL) if first == "all" else first.split("+")
-    chosen = [FINAL[part] for part in parts if part not in without]
-    return {key: value for changes in chosen for key, value in changes.items()}
+    parts = {"plain": [], "all": [*PARTS]}.get(first, first.split("+"))
+    for part in parts:
+        recipe |= PARTS[part] if part not in without else {}
+    return recipe
 
 
 def one(job: dict[str, Any], args: argparse.Namespace) -> None:
     """Train and judge; what both gave in the job's file."""
-    chosen = [f"train_emd.{key}={json.dumps(value)}" for key, value in variant(job["variant"]).items()]
-    chosen += [f"train_emd.seed={job['seed']}", "train_emd.cache_expression=true"]
+    chosen = [f"train_emd.recipe={json.dumps(variant(job['variant']))}", f"train_emd.seed={job['seed']}"]
     masks, faces = args.data / "masks", args.data / "faces"
     if job["unseen"]:
         methods = sorted(set(FaceCrops(faces, masks, "test").table["method"]) - {ORIGINAL, job["unseen"]})
@@ -134,7 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.one:
         return one(json.loads(args.one), args)
-    names = args.variants or ["plain", *FINAL, "all", *(f"all-{part}" for part in FINAL)]
+    names = args.variants or ["plain", *PARTS, "all", *(f"all-{part}" for part in PARTS)]
     jobs = [
         {
             "variant": name,
