@@ -1,4 +1,4 @@
-"""Batches do not depend on who reads them when; the rate of learning, and weights that are averaged."""
+"""Batches do not depend on who reads them when, and a worker's end is no riddle."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from emd_core.detection.blends import make_blends
 from emd_core.detection.crops import Batch, FaceCrops
-from emd_core.detection.learner import averaged
 from emd_core.detection.loading import load
 from emd_core.detection.recipe import PAPER
 from emd_core.errors import UserError
-from emd_core.models.baselines.meso import MesoConfig, MesoNet
 from emd_core.training import distributed
 from emd_core.training.resuming import Preemption
 from tests.fakes.training_data import ON, write_training_data
@@ -79,27 +77,6 @@ class Refusing:
 def test_what_a_worker_refuses_is_refused_in_its_words(workers: int) -> None:
     with pytest.raises(UserError, match=r"^crop 3 is broken; make it anew\.$"):
         next(load(Refusing(), ORDER, 4, PAPER, (0, 1), 0, workers))
-
-
-def test_the_rate_rises_from_nothing_and_falls_along_a_cosine() -> None:
-    recipe = PAPER.model_copy(update={"warm_up": 0.2, "cosine": True})
-    rates = [recipe.rate(step, 20) for step in range(20)]
-    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert rates[12] == pytest.approx(0.5) and rates[19] == pytest.approx(0.5 * (1 + np.cos(np.pi * 15 / 16)))
-    assert [PAPER.rate(step, 20) for step in (0, 19)] == [1.0, 1.0]
-
-
-def test_averaged_weights_are_those_of_all_steps_and_their_batch_statistics_too() -> None:
-    model = MesoNet(MesoConfig(kind="meso4", size=32))
-    average = averaged(model, 0.75)
-    names = [next(iter(dict(model.named_parameters()))), next(n for n, _ in model.named_buffers() if "mean" in n)]
-    for value in (1.0, 2.0, 4.0):
-        for name in names:
-            model.state_dict()[name].fill_(value)
-        average.update_parameters(model)
-    for name in names:
-        # The first is taken as it is; then a quarter of each.
-        assert torch.allclose(average.module.state_dict()[name], torch.tensor(0.75 * 1.25 + 0.25 * 4.0))
 
 
 def fail_amid_an_epoch(crops: FaceCrops) -> None:
