@@ -47,7 +47,7 @@ class Evaluate(Config):
     methods: list[str] | None = Field(description="To judge on, with the originals; null = all that the crops hold.")
     qualities: list[str] | None = Field(description="To judge on; null = all that the crops hold.")
     perturbations: list[str] = Field(
-        description="Of emd_core.detection.perturbations.py: the test split is scored once more under each."
+        description="Of emd_core/detection/perturbations.py: the test split is scored once more under each."
     )
 
 

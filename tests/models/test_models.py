@@ -15,7 +15,7 @@ from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.multitask import MultiTaskConfig
 from emd_core.models.parts.checkpoint import load_esr, save_esr
 from emd_core.models.parts.esr import ESR, ESRConfig, pool_branches, vote
-from emd_core.models.xception import XceptionEncoder
+from emd_core.models.xception import DilatedDepthwise, XceptionEncoder
 
 CONFIG = EMDConfig(kind="emd", size=64, expression=True, atrous_rates=(1, 2, 3), pixel_loss="mean")
 FER = ESRConfig(size=64, branches=2)
@@ -46,6 +46,21 @@ def test_eval_reaches_the_branches() -> None:
     before = {name: b.clone() for name, b in esr.named_buffers()}
     esr(torch.rand(2, 3, 64, 64))
     assert all(torch.equal(before[name], b) for name, b in esr.named_buffers())
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 6), (5, 7), (1, 1)])
+def test_dilated_depthwise_is_a_plain_dilated_convolution(height: int, width: int) -> None:
+    ours = DilatedDepthwise(8)
+    theirs = torch.nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.rand(2, 8, height, width).to(memory_format=torch.channels_last)
+    images = [image.clone().requires_grad_(), image.clone().requires_grad_()]
+    outputs = [layer(image) for layer, image in zip((ours, theirs), images, strict=True)]
+    for output in outputs:
+        (output**2).sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(images[0].grad, images[1].grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +100,12 @@ def test_without_dilation_the_encoder_is_timms_xception() -> None:
     """Same weights, stride put back: the same features as timm's own network, to the last bit."""
     reference = timm.create_model("legacy_xception", pretrained=False).eval()
     encoder = XceptionEncoder(extra_channels=0).eval()
-    encoder.net.load_state_dict({k: v for k, v in reference.state_dict().items() if not k.startswith("fc.")})
     encoder.net.block12.skip.stride = (2, 2)
     encoder.net.block12.rep[-1].stride = 2
     for layer in (encoder.net.conv3, encoder.net.conv4):
-        layer.conv1.dilation = layer.conv1.padding = (1, 1)
+        channels = layer.conv1.in_channels
+        layer.conv1 = torch.nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+    encoder.net.load_state_dict({k: v for k, v in reference.state_dict().items() if not k.startswith("fc.")})
     image = torch.rand(1, 3, 96, 96)
     with torch.inference_mode():
         assert torch.equal(encoder(image)[1], reference.forward_features(image))
