@@ -73,7 +73,7 @@ def one(job: dict[str, Any], args: argparse.Namespace) -> None:
     found = {"seconds": seconds, "history": history}
     found["as it is"] = judge(model, FaceCrops(faces, masks, "test"), cfg, None)
     test = FaceCrops(faces, masks, "test", None, ["c23"])
-    for name in [] if job["unseen"] else PERTURBATIONS:
+    for name in [] if job["unseen"] else args.perturbations:
         found[name] = judge(model, test, cfg, name)
     Path(job["file"]).write_text(json.dumps(found))
 
@@ -96,16 +96,16 @@ def judge(model: Any, crops: FaceCrops, cfg: TrainEmd, perturbation: str | None)
 def figures_of(found: dict[str, Any]) -> dict[str, float]:
     """Of one training without an unseen method."""
     clean = {name: f for name, f in found["as it is"].items() if name.endswith("c23")}
-    hurt = [f for name in PERTURBATIONS for f in found[name].values()]
-    return {
+    hurt = [f for name in PERTURBATIONS if name in found for f in found[name].values()]
+    figures = {
         "clean acc": mean(f["acc"] for f in clean.values()),
         "clean mIoU": mean(f["miou"] for f in clean.values()),
-        "hurt acc": mean(f["acc"] for f in hurt),
-        "hurt AUC": mean(f["auc"] for f in hurt),
-        "hurt mIoU": mean(f["miou"] for f in hurt),
         "NT/c40 acc": found["as it is"]["NeuralTextures/c40"]["acc"],
         "c40 acc": mean(f["acc"] for name, f in found["as it is"].items() if name.endswith("c40")),
     }
+    for figure, name in [("acc", "acc"), ("auc", "AUC"), ("miou", "mIoU")] if hurt else []:
+        figures[f"hurt {name}"] = mean(f[figure] for f in hurt)
+    return figures
 
 
 def unseen_figures(found: dict[str, Any], unseen: str) -> dict[str, float]:
@@ -128,6 +128,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+")
     parser.add_argument("--unseen", nargs="*", default=[], help="methods that are left out, one after another")
+    parser.add_argument(
+        "--perturbations", nargs="*", default=[*PERTURBATIONS], help="how crops are hurt; all by default"
+    )
     parser.add_argument("--set", nargs="*", default=[], help="train_emd.key=value for all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--one", help=argparse.SUPPRESS)
