@@ -34,12 +34,7 @@ from emd_core.storage.manifest import ORIGINAL
 PARTS = {
     "damage": {"damage": 0.5},
     "jitter": {"jitter": 0.05},
-    "cutout": {"cutout": 0.3},
-    "blends": {"blends": 0.25},
     "schedule": {"warm_up": 0.05, "cosine": True},
-    "average": {"average": 0.98},
-    "clip": {"clip_norm": 1.0},
-    "smoothing": {"smoothing": 0.05},
 }
 
 

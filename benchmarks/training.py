@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from emd_core.config import read_params, section
 from emd_core.detection import training as core
-from emd_core.detection.blends import make_blends
 from emd_core.detection.crops import Batch
 from emd_core.detection.inputs import training_inputs
 from emd_core.detection.learner import Learner
@@ -27,7 +26,6 @@ from emd_core.detection.loading import load
 from emd_core.detection.recipe import PAPER
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device, processor, resolve
-from emd_core.training.resuming import Preemption
 
 WARM = 3  # steps that are not counted: the first are slower, and workers are ahead of them
 
@@ -38,18 +36,13 @@ class Bench:
     def __init__(self, cfg: core.TrainEmd, data: Path, fer: Path, steps: int) -> None:
         self.cfg, self.steps, self.device = cfg, steps, pick_device()
         train, _ = core.read_crops(cfg, data / "faces", data / "masks")
-        label = train.table["label"].to_numpy()
         rng = np.random.default_rng(0)
         self.order = rng.choice(len(train), (steps + WARM) * cfg.batch_size)
-        self.crops = train
-        recipe = self.recipe = cfg.recipe or PAPER
-        if recipe.blends:
-            self.crops = make_blends(train, np.flatnonzero(label == 0), 0, Preemption(""))
-            self.order = self.crops.mix(self.order, label[self.order], recipe.blends, 1)
+        self.crops, self.recipe = train, cfg.recipe or PAPER
         torch.manual_seed(0)
         self.model = core.make_detector(cfg, fer / CHECKPOINT).to(self.device).to(memory_format=torch.channels_last)
         theta = [p for p in self.model.parameters() if p.requires_grad]
-        self.learner = Learner(self.model, torch.optim.Adam(theta, lr=cfg.lr, fused=True), recipe, cfg.precision)
+        self.learner = Learner(self.model, torch.optim.Adam(theta, lr=cfg.lr, fused=True), self.recipe, cfg.precision)
         core.set_trainable(self.model, warmup=False)
         self.waited = 0.0
 

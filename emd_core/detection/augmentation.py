@@ -16,17 +16,13 @@ Crop = NDArray[np.uint8]
 Mask = NDArray[Any]
 EACH = 0.3  # chance of each way of damage, of a crop that is damaged
 CODED = 0.7  # and that it is coded once more, half of them each by JPEG and by H.264
-COVER = (0.1, 0.4)  # sides of a covering rectangle, in sides of the crop
-GREY = 128
 ALONE = 7  # crf that one frame alone needs more than a clip, for the same mean error
 
 
 def augment(crop: Crop, mask: Mask, recipe: Recipe, rng: np.random.Generator) -> tuple[Crop, Mask]:
-    """The crop as somebody else might have cut, covered and sent it, and its mask."""
+    """The crop as somebody else might have cut and sent it, and its mask."""
     if recipe.jitter:
         crop, mask = jitter(crop, mask, recipe.jitter, rng)
-    if rng.random() < recipe.cutout:
-        crop, mask = cover(crop, mask, rng)
     return (damage(crop, rng) if rng.random() < recipe.damage else crop), mask
 
 
@@ -36,19 +32,11 @@ def jitter(crop: Crop, mask: Mask, most: float, rng: np.random.Generator) -> tup
     zoom, (x, y) = 1 + rng.uniform(-most, most), rng.uniform(-most, most, 2)
     centre = size / 2
     matrix = np.array([[zoom, 0, (1 - zoom) * centre + x * size], [0, zoom, (1 - zoom) * centre + y * size]])
-    both = [cv2.warpAffine(a, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101) for a in (crop, as_float(mask))]
+    both = [
+        cv2.warpAffine(a, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+        for a in (crop, mask.astype(np.float32))
+    ]
     return np.asarray(both[0], np.uint8), like(mask, both[1])
-
-
-def cover(crop: Crop, mask: Mask, rng: np.random.Generator) -> tuple[Crop, Mask]:
-    """A grey rectangle lies on the crop; what it covers is not to be found."""
-    size = len(crop)
-    height, width = np.rint(rng.uniform(*COVER, 2) * size).astype(int)
-    top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
-    crop, mask = crop.copy(), mask.copy()
-    crop[top : top + height, left : left + width] = GREY
-    mask[top : top + height, left : left + width] = 0
-    return crop, mask
 
 
 def damage(crop: Crop, rng: np.random.Generator) -> Crop:
@@ -89,10 +77,6 @@ def jpeg(crop: Crop, rng: np.random.Generator) -> Crop:
 def h264(crop: Crop, rng: np.random.Generator) -> Crop:
     """By x264, as a video of one frame, which needs a higher crf to suffer as much as the frames of a clip."""
     return perturbations.h264(crop[None], int(rng.integers(17, 42)) + ALONE)[0]
-
-
-def as_float(mask: Mask) -> NDArray[np.float32]:
-    return mask.astype(np.float32)
 
 
 def like(mask: Mask, moved: NDArray[Any]) -> Mask:

@@ -1,4 +1,4 @@
-"""Fakes without end from originals alone: to learn from in place of a data set's fakes, or as further ones."""
+"""Fakes without end from originals alone: to learn from in place of a data set's fakes."""
 
 import numpy as np
 import pandas as pd
@@ -65,10 +65,10 @@ class Blends:
         return np.concatenate([self._rows, self._rows + number * len(self._crops)])
 
     def read(self, index: NDArray[np.int64]) -> Batch:
-        """As FaceCrops.read, of these rows of the table without end; masks are float32 in [0, 1]."""
+        """As FaceCrops.read, of these rows of the table without end; masks are float32 in [0, 1], and all are known."""
         base, blend = index % len(self._crops), np.flatnonzero(index >= len(self._crops))
-        bases = self._crops.read(base)
-        image, mask = bases.image.permute(0, 2, 3, 1).numpy(), bases.mask.squeeze(1).float().numpy()
+        image = self._crops.read(base).image.permute(0, 2, 3, 1).numpy()
+        mask = np.zeros(image.shape[:3], np.float32)
         places, rngs = self._place[base[blend]], [np.random.default_rng([self._seed, row]) for row in index[blend]]
         lenders = np.array([self.choose_lender(*x) for x in zip(places, rngs, strict=True)], np.int64)
         faces = self._crops.read(self._rows[lenders]).image.permute(0, 2, 3, 1).numpy()
@@ -78,16 +78,10 @@ class Blends:
         return Batch(
             torch.from_numpy(image).permute(0, 3, 1, 2),
             torch.from_numpy(mask).unsqueeze(1),
-            bases.label.index_fill(0, torch.from_numpy(blend), 1),
-            (bases.known | (bases.label == 0)).index_fill(0, torch.from_numpy(blend), True),
+            torch.from_numpy((index >= len(self._crops)).astype(np.int64)),
+            torch.ones(len(index), dtype=torch.bool),
             index,
         )
-
-    def mix(self, order: NDArray[np.int64], label: NDArray[np.int64], share: float, number: int) -> NDArray[np.int64]:
-        """The rows `order`, of these labels, with about that share of the fakes replaced by blend `number`."""
-        rng = np.random.default_rng([self._seed, number])
-        blended = (label == 1) & (rng.random(len(order)) < share)
-        return np.where(blended, rng.choice(self._rows, len(order)) + number * len(self._crops), order)
 
     def choose_lender(self, place: int, rng: np.random.Generator) -> int:
         """Which of the originals lends its face to the one at `place`; both are numbers in `rows`."""

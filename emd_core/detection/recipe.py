@@ -12,13 +12,8 @@ class Recipe(Config):
 
     damage: float = Field(ge=0, le=1, description="Share of the crops that are damaged as videos are on their way.")
     jitter: float = Field(ge=0, lt=0.5, description="Shift and zoom of the square at most, in its sides.")
-    cutout: float = Field(ge=0, le=1, description="Share of the crops of which a rectangle is covered.")
-    blends: float = Field(ge=0, le=1, description="Share of the fakes that are blends of two originals instead.")
     warm_up: float = Field(ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
     cosine: bool = Field(description="Whether it then falls to 0 along a half cosine.")
-    average: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights (EMA) that are kept.")
-    clip_norm: float = Field(ge=0, description="Greatest norm of the gradient.")
-    smoothing: float = Field(ge=0, lt=1, description="Label smoothing.")
 
     def rate(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied by in a step, counted from 0, of all of a training."""
@@ -29,17 +24,7 @@ class Recipe(Config):
 
     @property
     def changes_crops(self) -> bool:
-        return bool(self.damage or self.jitter or self.cutout)
+        return bool(self.damage or self.jitter)
 
 
-PAPER = Recipe(
-    damage=0,
-    jitter=0,
-    cutout=0,
-    blends=0,
-    warm_up=0,
-    cosine=False,
-    average=0,
-    clip_norm=0,
-    smoothing=0,
-)
+PAPER = Recipe(damage=0, jitter=0, warm_up=0, cosine=False)

@@ -121,7 +121,7 @@ def train_emd(
         theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
     )
     learner = Learner(model, optimizer, recipe, cfg.precision)
-    state = Resumable(work / STATE, learner.weights, optimizer)
+    state = Resumable(work / STATE, model, optimizer)
     main = distributed.is_main()
     profile = profile_of(train, val) if main else None
     for epoch, metrics in enumerate(state.restore()):
@@ -132,7 +132,7 @@ def train_emd(
     with Preemption(STOPPED, save_every_s=60 * cfg.save_minutes) as stop:
         unfinished = len(state.history) < epochs
         blends = None
-        if unfinished and (blending or recipe.blends):
+        if unfinished and blending:
             blends = make_blends(train, rows[train.table["label"].to_numpy()[rows] == 0], cfg.seed, stop)
         same = not (blends or recipe.changes_crops)  # the crops are in every epoch as they are
         cached = cfg.cache_expression and model.fer is not None and unfinished and same
@@ -142,11 +142,8 @@ def train_emd(
             mirroring, generators = seed_epoch(cfg.seed + 1 + epoch, device)
             state.restore_random(generators)
             losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
-            learnt = blends.rows(epoch + 1) if blending and blends else rows
-            chosen = balanced_order(label, np.random.default_rng([cfg.seed, epoch]))
-            order = learnt[chosen]
-            if blends and not blending:
-                order = blends.mix(order, label[chosen], recipe.blends, epoch + 1)
+            learnt = blends.rows(epoch + 1) if blends else rows
+            order = learnt[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
             steps = len(order) // cfg.batch_size
             crops, title = blends or train, f"train_emd epoch {epoch + 1}/{epochs}"
             batches = _progress(
@@ -167,7 +164,7 @@ def train_emd(
                 state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
-                figures, scores = distributed.on_main(lambda: validate(learner.kept, val, cfg, stop))
+                figures, scores = distributed.on_main(lambda: validate(model, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
                 state.save_within(losses, generators)
@@ -175,12 +172,12 @@ def train_emd(
             best = state.is_best(metrics["val/balanced_accuracy"], -metrics["val/loss"])
             if best and main:
                 assert profile is not None
-                save_fitted(work / CHECKPOINT, learner.kept, metrics, val, scores, profile, learned)
+                save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile, learned)
             state.save(metrics)
             if main:
                 watch(
                     epoch,
-                    learner.kept,
+                    model,
                     {"train/lr": optimizer.param_groups[0]["lr"]}
                     | ({"train/images_per_second": speed} if speed else {}),
                 )

@@ -49,7 +49,6 @@ class Detector(nn.Module, ABC):
     learns_from_blends: ClassVar[bool] = False  # True: fakes are blends made of originals, never the data set's own
 
     config: Any  # of config_type
-    smoothing = 0.0
 
     def __init__(self, config: Network, fer: ESR | None = None) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ class EMD(Detector):
     ) -> Tensor:
         logits, mask_logits = self(image_B3HW, expression_BChw)
         return manipulation_loss(
-            logits.float(), mask_logits.float(), label_B, mask_B1HW, known_B, self.config.pixel_loss, self.smoothing
+            logits.float(), mask_logits.float(), label_B, mask_B1HW, known_B, self.config.pixel_loss
         )
 
     def pretrained(self) -> Iterable[nn.Module]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emd_core.detection import augmentation
-from emd_core.detection.augmentation import COVER, GREY, augment, cover, damage, jitter
+from emd_core.detection.augmentation import augment, damage, jitter
 from emd_core.detection.perturbations import h264
 from emd_core.detection.recipe import PAPER
 from tests.fakes.tiny import draw_face
@@ -62,22 +62,11 @@ def test_a_mask_moves_with_its_crop() -> None:
     assert found.dtype == np.float32 and found.max() == pytest.approx(0.5)
 
 
-def test_what_is_covered_is_not_to_be_found() -> None:
-    image, mask = square()
-    for seed in range(20):
-        shown, found = cover(image, mask, np.random.default_rng(seed))
-        covered = (shown == GREY).all(axis=2)
-        assert COVER[0] ** 2 * 0.8 < covered.mean() < COVER[1] ** 2 * 1.2
-        assert not found[covered].any()
-        assert (shown[~covered] == image[~covered]).all() and (found[~covered] == mask[~covered]).all()
-
-
 def test_crops_are_changed_as_often_as_asked() -> None:
     shown, mask = crop(), np.zeros((SIZE, SIZE), bool)
-    for part in ("damage", "cutout"):
-        recipe = PAPER.model_copy(update={part: 0.5})
-        same = [augment(shown, mask, recipe, np.random.default_rng(seed))[0] is shown for seed in range(400)]
-        assert 0.4 < np.mean(same) < 0.6
+    recipe = PAPER.model_copy(update={"damage": 0.5})
+    same = [augment(shown, mask, recipe, np.random.default_rng(seed))[0] is shown for seed in range(400)]
+    assert 0.4 < np.mean(same) < 0.6
     assert augment(shown, mask, PAPER, np.random.default_rng(0)) == (shown, mask)
 
 

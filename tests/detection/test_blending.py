@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from emd_core.detection.blending import FACE, OUTLINE, blend_faces, fill, lay_over, recolour, similarity, transform
@@ -104,19 +103,6 @@ def test_chance_knows_seed_and_row_alone(crops: FaceCrops) -> None:
         assert (part.image == whole.image[place]).all() and (part.mask == whole.mask[place]).all()
     for other in (blends.read(blends.rows(4)), make(crops, seed=1).read(rows)):
         assert all((a != b).any() for a, b in zip(other.mask[6:], whole.mask[6:], strict=True))
-
-
-def test_a_share_of_the_fakes_are_blends_with_their_own_masks_and_the_rest_stays(crops: FaceCrops) -> None:
-    blends = make(crops)
-    order, label = np.arange(6).repeat(50), np.array([0, 1]).repeat(150)
-    mixed = blends.mix(order, label, 0.4, 2)
-    blended = mixed >= len(crops)
-    assert (mixed[~blended] == order[~blended]).all() and (label[blended] == 1).all()
-    assert 0.3 < blended[label == 1].mean() < 0.5 and set(mixed[blended] // len(crops)) == {2}
-    assert (mixed == blends.mix(order, label, 0.4, 2)).all() and (mixed != blends.mix(order, label, 0.4, 3)).any()
-    batch, plain = blends.read(mixed[[0, *np.flatnonzero(blended)[:1]]]), crops.read(mixed[:1])
-    assert batch.label.tolist() == [0, 1] and batch.known.all() and batch.mask[1].max() > 0.9
-    assert torch.equal(batch.image[0], plain.image[0]) and torch.equal(batch.mask[0], plain.mask[0].float())
 
 
 def test_a_face_is_of_another_target_in_the_same_quality_and_a_near_pose(crops: FaceCrops) -> None:

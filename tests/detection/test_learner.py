@@ -1,4 +1,4 @@
-"""What a recipe changes in a step: its rate, its gradient, its labels, and which weights are kept."""
+"""What a recipe changes in a step: its rate."""
 
 from typing import Any
 
@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from emd_core.detection.inputs import Inputs
-from emd_core.detection.learner import Learner, averaged
+from emd_core.detection.learner import Learner
 from emd_core.detection.recipe import PAPER
 from emd_core.models.baselines.meso import MesoConfig, MesoNet
-from emd_core.models.emd import EMD, EMDConfig
 
 LR = 0.5
 
@@ -31,54 +30,9 @@ def test_each_step_has_its_rate() -> None:
     assert steps(4, warm_up=0.5, cosine=True)[1] == pytest.approx([LR / 2, LR, LR, LR / 2])
 
 
-def test_a_gradient_is_not_longer_than_allowed() -> None:
-    bounded, free = (steps(1, clip_norm=norm)[0] for norm in (1e-3, 0))
-    norms = [torch.cat([p.grad.ravel() for p in x.model.parameters()]).norm() for x in (bounded, free)]  # type: ignore[union-attr]
-    assert norms[0] == pytest.approx(1e-3, rel=1e-3) and norms[1] > 1e-2
-
-
-def test_labels_are_softened_by_as_much_as_asked() -> None:
-    model = EMD(EMDConfig(kind="emd", size=48, expression=False, atrous_rates=(1, 1, 1), pixel_loss="mean")).eval()
-    image, label, none = torch.rand(2, 3, 48, 48), torch.tensor([0, 1]), torch.zeros(2)
-    with torch.no_grad():
-        model.fc.bias.copy_(torch.tensor([0.0, 3.0]))
-        log_odds = model(image)[0].log_softmax(1)
-        for smoothing in (0.0, 0.2):
-            Learner(
-                model, torch.optim.SGD(model.parameters()), PAPER.model_copy(update={"smoothing": smoothing}), "fp32"
-            )
-            wanted = torch.full((2, 2), smoothing / 2)
-            wanted[[0, 1], label] += 1 - smoothing
-            loss = model.loss(image, label, torch.zeros(2, 1, 48, 48), none, None)  # no mask is known
-            assert loss.item() == pytest.approx(-(wanted * log_odds).sum(1).mean().item(), rel=1e-5)
-
-
-def test_the_average_is_kept_and_the_training_goes_on_from_both() -> None:
-    plain, _ = steps(3)
-    assert plain.kept is plain.model is plain.weights
-    learner, _ = steps(3, average=0.9)
-    kept, own = learner.kept.state_dict(), learner.model.state_dict()
-    assert any(not torch.equal(kept[name], own[name]) for name in own)
-    assert all(torch.equal(own[name], other) for name, other in plain.model.state_dict().items())
-    assert len(learner.weights.state_dict()) > 2 * len(own)  # and the number of its steps
-
-
 def test_the_rate_rises_from_nothing_and_falls_along_a_cosine() -> None:
     recipe = PAPER.model_copy(update={"warm_up": 0.2, "cosine": True})
     rates = [recipe.rate(step, 20) for step in range(20)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[12] == pytest.approx(0.5) and rates[19] == pytest.approx(0.5 * (1 + np.cos(np.pi * 15 / 16)))
     assert [PAPER.rate(step, 20) for step in (0, 19)] == [1.0, 1.0]
-
-
-def test_averaged_weights_are_those_of_all_steps_and_their_batch_statistics_too() -> None:
-    model = MesoNet(MesoConfig(kind="meso4", size=32))
-    average = averaged(model, 0.75)
-    names = [next(iter(dict(model.named_parameters()))), next(n for n, _ in model.named_buffers() if "mean" in n)]
-    for value in (1.0, 2.0, 4.0):
-        for name in names:
-            model.state_dict()[name].fill_(value)
-        average.update_parameters(model)
-    for name in names:
-        # The first is taken as it is; then a quarter of each.
-        assert torch.allclose(average.module.state_dict()[name], torch.tensor(0.75 * 1.25 + 0.25 * 4.0))

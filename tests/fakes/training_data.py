@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from emd_core.detection.recipe import PAPER, Recipe
+from emd_core.detection.recipe import Recipe
 from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.models.emd import EMDConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT, save_esr
@@ -19,19 +19,7 @@ from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifes
 from emd_core.storage.masks import pack
 
 SIZE = 48
-ON = PAPER.model_copy(
-    update={
-        "damage": 0.7,
-        "jitter": 0.1,
-        "cutout": 0.3,
-        "blends": 0.3,
-        "warm_up": 0.2,
-        "cosine": True,
-        "average": 0.8,
-        "clip_norm": 1.0,
-        "smoothing": 0.05,
-    }
-)
+ON = Recipe(damage=0.7, jitter=0.1, warm_up=0.2, cosine=True)
 EMD = TrainEmd(
     seed=0,
     methods=None,

@@ -14,9 +14,9 @@ def expression_loss(logits_BKN: Tensor, label_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BKN.flatten(0, 1), label_B.repeat_interleave(branches)) * branches
 
 
-def classification_loss(logits_B2: Tensor, label_B: Tensor, smoothing: float = 0.0) -> Tensor:
+def classification_loss(logits_B2: Tensor, label_B: Tensor) -> Tensor:
     """Cross-entropy of the two-way head, averaged over the batch (Eq. 6, with the minus sign it lacks in print)."""
-    return F.cross_entropy(logits_B2, label_B, label_smoothing=smoothing)
+    return F.cross_entropy(logits_B2, label_B)
 
 
 def segmentation_loss(
@@ -43,9 +43,6 @@ def manipulation_loss(
     mask_B1HW: Tensor,
     known_B: Tensor,
     pixels: PixelReduction = "mean",
-    smoothing: float = 0.0,
 ) -> Tensor:
     """L_MANI = L_cls + L_seg (Eq. 8); `known_B` says whose mask is known (data sets such as DFDC have none)."""
-    return classification_loss(logits_B2, label_B, smoothing) + segmentation_loss(
-        logits_B1HW, mask_B1HW, known_B, pixels
-    )
+    return classification_loss(logits_B2, label_B) + segmentation_loss(logits_B1HW, mask_B1HW, known_B, pixels)
