@@ -34,6 +34,7 @@ from emd_core.storage.manifest import ORIGINAL
 PARTS = {
     "damage": {"damage": 0.5},
     "jitter": {"jitter": 0.05},
+    "self_blends": {"self_blends": 0.3},
     "schedule": {"warm_up": 0.05, "cosine": True},
 }
 

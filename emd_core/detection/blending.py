@@ -20,6 +20,8 @@ Points = NDArray[np.floating]
 FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.57], [-0.415, 1.15], [0.415, 1.15]])
 HALF = [[0.3, -0.52], [0.75, -0.45], [1.0, -0.15], [1.04, 0.25], [1.0, 0.65], [0.89, 1.05], [0.7, 1.42], [0.4, 1.72]]
 OUTLINE = np.array([*HALF, [0.0, 1.83], *([-x, y] for x, y in reversed(HALF))])
+# Landmarks of a face that fills its box, in sides of a crop.
+USUAL = np.array([[0.375, 0.415], [0.625, 0.415], [0.5, 0.57], [0.4, 0.715], [0.6, 0.715]], np.float32)
 GRID = 4  # points along a side of the grid that deforms the outline, as published
 BEND = 0.03  # standard deviation of their moves, in sides of the picture
 STRETCH = (0.75, 1.1)  # of the outline, across and down
@@ -46,10 +48,10 @@ def lay_over(base: Picture, face: Picture, mask: Mask) -> Picture:
     return np.asarray(cv2.blendLinear(face, base, mask, 1 - mask), dtype=np.uint8)
 
 
-def random_mask(points: Points, size: int, rng: np.random.Generator) -> Mask:
+def random_mask(points: Points, size: int, rng: np.random.Generator, outline: Points = OUTLINE) -> Mask:
     """The outline of the face with these landmarks, stretched, bent and softened at random, for a picture of `size`."""
     centre = OUTLINE.mean(axis=0)
-    stretched = centre + (OUTLINE - centre) * rng.uniform(*STRETCH, size=2)
+    stretched = centre + (outline - centre) * rng.uniform(*STRETCH, size=2)
     outline = bend(transform(stretched, similarity(FACE, points)), size, rng)
     return soften(fill(outline, size), size * rng.uniform(*EDGE))
 

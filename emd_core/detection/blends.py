@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from emd_core.detection.blending import blend_faces
+from emd_core.detection.blending import USUAL, blend_faces
 from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.profile import SCALE
 from emd_core.errors import UserError
@@ -13,8 +13,6 @@ from emd_core.faces.mtcnn import MtcnnDetector
 from emd_core.training import distributed
 from emd_core.training.resuming import Preemption
 
-# Landmarks of a face that fills its box, in sides of a crop: left eye, right eye, nose, corners of the mouth.
-USUAL = np.array([[0.375, 0.415], [0.625, 0.415], [0.5, 0.57], [0.4, 0.715], [0.6, 0.715]], np.float32)
 SURE = 0.5  # probability of a face from which on its landmarks are believed
 ASKED, NEAREST = 500, 10  # originals that are compared with a base, and those of them of which one lends its face
 BATCH = 64  # crops; memory only

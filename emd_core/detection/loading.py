@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from emd_core.detection.augmentation import augment
-from emd_core.detection.crops import Batch
+from emd_core.detection.crops import Batch, balanced_order
 from emd_core.detection.recipe import Recipe
+from emd_core.detection.self_blends import self_blend
 from emd_core.training import distributed
 from emd_core.training.batches import Batches
 
@@ -33,21 +34,43 @@ class Epoch(Dataset[Batch]):
     """The batches of an epoch; each is asked for by the places of its crops in the order."""
 
     def __init__(self, crops: Crops, order: Rows, recipe: Recipe, seed: tuple[int, int]) -> None:
-        """`order`: rows of the crops, the whole epoch's; `seed`: of the training, and the epoch's number."""
+        """`order`: of `order_of`, the whole epoch's; `seed`: of the training, and the epoch's number."""
         self._crops, self._order, self._recipe, self._seed = crops, order, recipe, seed
 
     def __getitem__(self, places: Rows) -> Batch:
-        batch = self._crops.read(self._order[places])
+        rows = self._order[places]
+        blended = rows < 0
+        batch = self._crops.read(np.where(blended, ~rows, rows))
         if not self._recipe.changes_crops:
             return batch
         image = batch.image.permute(0, 2, 3, 1).contiguous().numpy()
         mask = batch.mask.squeeze(1).numpy()
         for i, place in enumerate(places):
             rng = np.random.default_rng([*self._seed, int(place)])
+            if blended[i]:
+                image[i], mask[i] = self_blend(image[i], rng)
             image[i], mask[i] = augment(image[i], mask[i], self._recipe, rng)
+        which = torch.from_numpy(blended)
         return replace(
-            batch, image=torch.from_numpy(image).permute(0, 3, 1, 2), mask=torch.from_numpy(mask).unsqueeze(1)
+            batch,
+            image=torch.from_numpy(image).permute(0, 3, 1, 2),
+            mask=torch.from_numpy(mask).unsqueeze(1),
+            label=batch.label.masked_fill(which, 1),
+            known=batch.known | which,
         )
+
+
+def order_of(rows: Rows, label: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator) -> Rows:
+    """An epoch's order of these rows, of these labels, in which both classes are equally frequent.
+
+    The recipe's share of the fakes are self-blends instead: ~row, below 0, of an original.
+    """
+    chosen = balanced_order(label, rng)
+    order = rows[chosen]
+    if not recipe.self_blends:
+        return order
+    blended = (label[chosen] == 1) & (rng.random(len(order)) < recipe.self_blends)
+    return np.where(blended, ~rng.choice(rows[label == 0], len(order)), order)
 
 
 def load(

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from emd_core.config import Config
 from emd_core.detection.blends import make_blends
 from emd_core.detection.calibration import calibrate
-from emd_core.detection.crops import Batch, FaceCrops, balanced_order
+from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.inference import predict_all
 from emd_core.detection.inputs import ExpressionCache, training_inputs
 from emd_core.detection.learner import Learner
-from emd_core.detection.loading import load
+from emd_core.detection.loading import load, order_of
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.detection.profile import profile_of
 from emd_core.detection.recipe import PAPER, Recipe
@@ -143,7 +143,7 @@ def train_emd(
             state.restore_random(generators)
             losses = [loss.to(device) for loss in state.losses]  # of the steps that were done before a stop
             learnt = blends.rows(epoch + 1) if blends else rows
-            order = learnt[balanced_order(label, np.random.default_rng([cfg.seed, epoch]))]
+            order = order_of(learnt, label, recipe, np.random.default_rng([cfg.seed, epoch]))
             steps = len(order) // cfg.batch_size
             crops, title = blends or train, f"train_emd epoch {epoch + 1}/{epochs}"
             batches = _progress(

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emd_core.detection.blending import FACE, OUTLINE, blend_faces, fill, lay_over, recolour, similarity, transform
-from emd_core.detection.blends import NEAREST, USUAL, Blends, find_landmarks
+from emd_core.detection.blending import (
+    FACE,
+    OUTLINE,
+    USUAL,
+    blend_faces,
+    fill,
+    lay_over,
+    recolour,
+    similarity,
+    transform,
+)
+from emd_core.detection.blends import NEAREST, Blends, find_landmarks
 from emd_core.detection.crops import FaceCrops
 from emd_core.errors import UserError
 from emd_core.faces.mtcnn import MtcnnDetector
