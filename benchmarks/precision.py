@@ -38,7 +38,7 @@ def main(
     def train(number: Number) -> None:
         model.train()
         with autocast(device, number):
-            loss = model.loss(image_B3HW, label_B, mask_B1HW, known_B, None)
+            loss = model.loss(image_B3HW, label_B, mask_B1HW, known_B)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

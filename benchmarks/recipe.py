@@ -27,7 +27,7 @@ from emd_core.detection.recipe import PAPER
 from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.evaluation.scoring import score_frames
 from emd_core.evaluation.slices import slice_rows, slices
-from emd_core.models.checkpoint import load_detector
+from emd_core.models.checkpoint import load_detector, load_rule
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.storage.manifest import ORIGINAL
 
@@ -67,6 +67,8 @@ def one(job: dict[str, Any], args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     model = load_detector(work / CHECKPOINT)
     found = {"seconds": seconds, "history": history}
+    if rule := load_rule(work / CHECKPOINT):
+        found["verdicts"] = mean(rule.found[rule.window].values())
     found["as it is"] = judge(model, FaceCrops(faces, masks, "test"), cfg, None)
     test = FaceCrops(faces, masks, "test", None, ["c23"])
     for name in [] if job["unseen"] else args.perturbations:
@@ -101,6 +103,8 @@ def figures_of(found: dict[str, Any]) -> dict[str, float]:
     }
     for figure, name in [("acc", "acc"), ("auc", "AUC"), ("miou", "mIoU")] if hurt else []:
         figures[f"hurt {name}"] = mean(f[figure] for f in hurt)
+    if "verdicts" in found:
+        figures["found"] = found["verdicts"]  # of the fakes of val, by the verdict's rule
     return figures
 
 

@@ -62,7 +62,7 @@ class Bench:
 
     def learn(self, batches: Iterable[Batch]) -> Iterator[None]:
         """Steps of the optimizer."""
-        inputs = training_inputs(self._watched(batches), torch.default_generator, None, self.device)
+        inputs = training_inputs(self._watched(batches), torch.default_generator, self.device)
         yield from self.learner.learn(inputs, [], 0, self.steps + WARM)
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:

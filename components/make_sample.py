@@ -22,7 +22,7 @@ class MakeSample(Config):
     """Every pair of ids gives two originals and, per manipulation method, two fakes; each id is another person."""
 
     layout: Literal["faceforensics", "dfdc"] = Field(
-        description="Of the videos: FaceForensics++'s with four methods, two qualities and masks, or DFDC's."
+        description="Of the videos: FaceForensics++'s (the paper's three methods, two qualities, masks) or DFDC's."
     )
     seed: int = Field(ge=0, description="Equal seeds draw equal data.")
     train_pairs: int = Field(ge=1, le=300, description="Pairs of ids in the train split.")

@@ -17,7 +17,7 @@ from emd_core.detection.blends import make_blends
 from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.inference import predict_all
-from emd_core.detection.inputs import ExpressionCache, training_inputs
+from emd_core.detection.inputs import training_inputs
 from emd_core.detection.learner import Learner
 from emd_core.detection.loading import load, order_of
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
@@ -63,10 +63,6 @@ class TrainEmd(Config):
     precision: Precision
     workers: int = Field(ge=0, description="Processes that read and change crops ahead of the steps; 0 = none.")
     save_minutes: float = Field(gt=0, description="Minutes between two saves within an epoch; what a kill may cost.")
-    cache_expression: bool = Field(
-        description="Keep the expression features of every crop and of its mirror image in memory; without effect "
-        "where the recipe changes crops, as each is then seen but once."
-    )
 
 
 def train_emd(
@@ -134,9 +130,6 @@ def train_emd(
         blends = None
         if unfinished and blending:
             blends = make_blends(train, rows[train.table["label"].to_numpy()[rows] == 0], cfg.seed, stop)
-        same = not (blends or recipe.changes_crops)  # the crops are in every epoch as they are
-        cached = cfg.cache_expression and model.fer is not None and unfinished and same
-        cache = ExpressionCache(model, train, rows, cfg.batch_size, cfg.precision, stop) if cached else None
         for epoch in range(len(state.history), epochs):
             set_trainable(model, warmup=epoch < cfg.warmup_epochs)
             mirroring, generators = seed_epoch(cfg.seed + 1 + epoch, device)
@@ -152,7 +145,7 @@ def train_emd(
                 steps,
                 title,
             )
-            inputs = training_inputs(batches, mirroring, cache, device)
+            inputs = training_inputs(batches, mirroring, device)
             if isinstance(model, Fitted):
                 inputs = stop.watch(inputs)  # within its one step
             done, started = len(losses), time.perf_counter()

@@ -97,14 +97,12 @@ class Detector(nn.Module, ABC):
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Class and mask logits of crops of the network's own size; the mask may be smaller, or None."""
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """What theta is trained on: the class alone, unless a kind says otherwise.
 
         `mask_B1HW` float, `known_B` says whose mask counts.
         """
-        return classification_loss(self(image_B3HW, expression_BChw)[0].float(), label_B)
+        return classification_loss(self(image_B3HW)[0].float(), label_B)
 
     def after_step(self) -> None:
         """Called without gradients after each step of the optimizer, such as to project weights onto a constraint."""

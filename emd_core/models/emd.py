@@ -59,10 +59,8 @@ class EMD(Detector):
         low = F.interpolate(low, [4 * s for s in latent.shape[2:]], mode="bilinear", align_corners=False)
         return logits_B2, self.mask(self.decoder([latent, latent, low, latent]))
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
-        logits, mask_logits = self(image_B3HW, expression_BChw)
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
+        logits, mask_logits = self(image_B3HW)
         return manipulation_loss(
             logits.float(), mask_logits.float(), label_B, mask_B1HW, known_B, self.config.pixel_loss
         )

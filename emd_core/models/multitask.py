@@ -96,14 +96,10 @@ class MultiTask(Detector):
         seg_B2SS, _ = self.decoder(keep_half(latent, (original >= altered).long()))
         return activation_B2.flip(1), seg_B2SS[:, 1:] - seg_B2SS[:, :1]
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """Activation + segmentation + reconstruction loss, all of weight 1 as published."""
-        if expression_BChw is None:
-            expression_BChw = self.expression_features(image_B3HW)
         rgb = self.normalise(self.view(image_B3HW))
-        latent, activation_B2 = self.encode(rgb, expression_BChw)
+        latent, activation_B2 = self.encode(rgb, self.expression_features(image_B3HW))
         half_B = 1 - label_B
         seg_B2SS, rebuilt = self.decoder(keep_half(latent, half_B))  # in training the label chooses the half
         mask_BSS = (resize(mask_B1HW, self.config.size) >= 0.5).long().squeeze(1)

@@ -20,7 +20,7 @@ class DilatedDepthwise(nn.Conv2d):
     """A depthwise 3x3 convolution of dilation 2 that keeps the size.
 
     On CPUs it is computed as what it is, a plain one on each of four grids, those of every second row and column:
-    oneDNN has no fast backward pass for dilated ones (an eighth of a training step at 96 pixels).
+    oneDNN has no fast backward pass for dilated ones.
     """
 
     def __init__(self, channels: int) -> None:

@@ -12,6 +12,7 @@ from emd_core.sample.manipulation import METHODS
 from emd_core.sample.scene import Take
 
 QUALITIES = {"c23": 23, "c40": 40}  # folder -> constant rate factor
+DRAWN = ("Deepfakes", "Face2Face", "NeuralTextures")  # the paper's; FaceForensics++ has more
 MASK_CRF = 10  # masks must keep their edges
 
 
@@ -42,7 +43,7 @@ def write_target(dataset: Path, plan: Plan, target: str, source: str) -> None:
     """Write all files of one target: its original, every manipulation of it in every quality, and their masks."""
     own = Take(plan.seed, int(target), plan.frames, plan.width, plan.height)
     other = Take(plan.seed, int(source), plan.frames, plan.width, plan.height)
-    methods = {name: manipulate(own, other) for name, manipulate in METHODS.items()}
+    methods = {name: METHODS[name](own, other) for name in DRAWN}
     with ExitStack() as files:
 
         def writers(folder: str, name: str) -> list[VideoWriter]:

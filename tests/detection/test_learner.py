@@ -19,7 +19,7 @@ def steps(n: int, **recipe: Any) -> tuple[Learner, list[float]]:
     torch.manual_seed(0)
     model = MesoNet(MesoConfig(kind="meso4", size=32))
     learner = Learner(model, torch.optim.SGD(model.parameters(), lr=LR), PAPER.model_copy(update=recipe), "fp32")
-    x = Inputs(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]), torch.zeros(4, 1, 32, 32), torch.ones(4), None)
+    x = Inputs(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]), torch.zeros(4, 1, 32, 32), torch.ones(4))
     losses: list[torch.Tensor] = []
     return learner, [learner.optimizer.param_groups[0]["lr"] for _ in learner.learn([x] * n, losses, 0, 4)]
 

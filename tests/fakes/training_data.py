@@ -38,7 +38,6 @@ EMD = TrainEmd(
     precision="fp32",
     workers=0,
     save_minutes=5,
-    cache_expression=True,
 )
 
 

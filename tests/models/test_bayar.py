@@ -31,7 +31,7 @@ def test_the_constraint_holds_at_the_start_and_after_each_step() -> None:
     unused = torch.zeros(0)
     for _ in range(3):
         optimizer.zero_grad()
-        model.loss(image, label, unused, unused, None).backward()
+        model.loss(image, label, unused, unused).backward()
         optimizer.step()
         assert not holds(model)
         model.after_step()

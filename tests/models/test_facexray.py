@@ -48,7 +48,7 @@ def test_the_loss_by_hand() -> None:
     image, mask = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
     known = torch.tensor([True, False])
     for label, wrong in ((1, 0.0), (0, 18.0)):
-        loss = model.loss(image, torch.tensor([label] * 2), mask, known, None)
+        loss = model.loss(image, torch.tensor([label] * 2), mask, known)
         assert loss.item() == pytest.approx(100 * math.log(2) + wrong, abs=1e-4)
 
 
@@ -62,10 +62,10 @@ def test_the_truth_is_the_edge_of_the_mask_at_the_networks_size() -> None:
     answer = torch.zeros(1, 1, 64, 64)
     answer[..., :32, 32:] = 1
     label, known = torch.tensor([1]), torch.tensor([True])
-    right = model.loss(torch.rand(1, 3, 128, 128), label, mask, known, None)
+    right = model.loss(torch.rand(1, 3, 128, 128), label, mask, known)
     answer = torch.zeros(1, 1, 64, 64)
     answer[..., 32:, 32:] = 1  # the inside
-    inside = model.loss(torch.rand(1, 3, 128, 128), label, mask, known, None)
+    inside = model.loss(torch.rand(1, 3, 128, 128), label, mask, known)
     assert right < 100 and inside > 1400
 
 

@@ -52,6 +52,6 @@ def test_training_loss_by_hand() -> None:
         activation = ((one[0] - 1).abs() + zero[0].abs() + one[1].abs() + (zero[1] - 1).abs()) / 2
         latent[0, :64], latent[1, 64:] = 0, 0  # the half of the other class
         expected = activation + 0.1 * (model.net.decoder(latent) - seen).abs().mean()
-        loss = model.loss(image, label, torch.zeros(2, 1, 32, 32), torch.tensor([True, True]), None)
+        loss = model.loss(image, label, torch.zeros(2, 1, 32, 32), torch.tensor([True, True]))
         torch.testing.assert_close(model(image)[0], torch.stack([zero, one], dim=1))
     torch.testing.assert_close(loss, expected)

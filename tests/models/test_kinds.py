@@ -40,7 +40,7 @@ def test_shapes_gradients_and_a_checkpoint(name: str, tmp_path: Path) -> None:
         theta = [p for name, p in model.named_parameters() if not name.startswith("fer.") and p.requires_grad]
         for size in (2, 4):  # a rank's share may be as small as that
             model.zero_grad()
-            model.loss(image[:size], label[:size], mask[:size], known[:size], None).backward()
+            model.loss(image[:size], label[:size], mask[:size], known[:size]).backward()
             assert all(p.grad is not None and p.grad.isfinite().all() for p in theta)
         assert all(p.grad.any() for p in theta)
         assert not (model.fer and any(p.requires_grad for p in model.fer.parameters()))

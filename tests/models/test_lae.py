@@ -63,7 +63,7 @@ def test_training_loss_by_hand() -> None:
         inside = resize(mask, 4)[0, 0]
         wrong = ((1 - seen[0]).clamp(min=0) * inside + seen[0] * (1 - inside)).mean()
         losses = [
-            model.loss(image, label, resized, torch.tensor(known), None)
+            model.loss(image, label, resized, torch.tensor(known))
             for resized, known in [
                 (mask, [True, False]),
                 (torch.cat([mask[:1], torch.rand(1, 1, 64, 64)]), [True, False]),
@@ -83,7 +83,7 @@ def trained(known: bool) -> float:
     image[1::2, :, :32, :32] = 0.5
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(40):
-        loss = model.loss(image, label, mask, torch.full((8,), known), None)
+        loss = model.loss(image, label, mask, torch.full((8,), known))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -124,7 +124,7 @@ def test_the_loss_is_the_squared_error_of_the_score() -> None:
     image, label = torch.rand(2, 3, 32, 32), torch.tensor([1, 0])
     with torch.inference_mode():
         real = model(image)[0][:, 0].sigmoid()  # the published output, of which 1 means real
-        loss = model.loss(image, label, torch.zeros(2, 1, 32, 32), torch.ones(2, dtype=torch.bool), None)
+        loss = model.loss(image, label, torch.zeros(2, 1, 32, 32), torch.ones(2, dtype=torch.bool))
     torch.testing.assert_close(loss, (real[0] ** 2 + (1 - real[1]) ** 2) / 2)
 
 

@@ -94,9 +94,7 @@ class CapsuleForensics(Detector):
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
         return self.classes(image_B3SS).mean(dim=1).log().flip(1), None
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """The sum of the dimensions' cross-entropies, of what is a softmax already, as published."""
         classes_B42, class_B = self.classes(self.view(image_B3HW)), 1 - label_B
         return torch.stack([F.cross_entropy(classes_B2, class_B) for classes_B2 in classes_B42.unbind(1)]).sum()

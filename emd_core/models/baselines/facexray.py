@@ -63,9 +63,7 @@ class FaceXray(Detector):
         xray_B1SS = F.interpolate(logits_B1hw, image_B3SS.shape[2:], mode="bilinear", align_corners=False)
         return self.classifier(xray_B1SS.sigmoid().mean(dim=(2, 3))), xray_B1SS
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """100 times the X-ray's cross-entropy + the class's (Eq. 5); `mask_B1HW` is M, in [0, 1]."""
         logits_B2, xray_B1SS = self.detect(self.view(image_B3HW), None)
         truth_B1SS = xray(resize(mask_B1HW, self.side))

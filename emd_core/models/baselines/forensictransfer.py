@@ -64,9 +64,7 @@ class ForensicTransfer(Detector):
     def detect(self, image_B3SS: Tensor, expression_BChw: Tensor | None) -> tuple[Tensor, None]:
         return half_activations(self.net.encoder(residual(image_B3SS))), None
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """Activation + gamma * the absolute error of the residual rebuilt from the half that the label names."""
         residual_B6SS = residual(self.view(image_B3HW))
         latent = self.net.encoder(residual_B6SS)

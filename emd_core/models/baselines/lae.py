@@ -42,9 +42,7 @@ class LAE(Detector):
         latent = self.net.encoder(image_B3SS * 2 - 1)
         return half_activations(latent), attention(latent).float().logit(eps=ROUNDED)
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """Activation + reconstruction (squared error) + attention, all of weight 1; the attention where `known_B`."""
         rgb_B3SS = self.view(image_B3HW) * 2 - 1
         latent = self.net.encoder(rgb_B3SS)

@@ -91,9 +91,7 @@ class MesoNet(Detector):
         real_B1 = self.classifier(map_BhwC.flatten(1))
         return F.pad(real_B1, (0, 1)), None  # softmax of (x, 0) is (sigmoid of x, the rest)
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """The squared error of the score, as published."""
         score_B = self(image_B3HW)[0].float().softmax(1)[:, 1]
         return F.mse_loss(score_B, label_B.float())

@@ -70,9 +70,7 @@ class TwoStream(Detector):
         face_B2, _, patch_BP2 = self.streams(image_B3SS)
         return (face_B2 + patch_BP2.mean(1)) / 2, None
 
-    def loss(
-        self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor, expression_BChw: Tensor | None
-    ) -> Tensor:
+    def loss(self, image_B3HW: Tensor, label_B: Tensor, mask_B1HW: Tensor, known_B: Tensor) -> Tensor:
         """Cross-entropy of the faces + cross-entropy of the patches + triplets, all of weight 1."""
         face_B2, embedding_BPE, patch_BP2 = self.streams(self.view(image_B3HW))
         patch_loss = classification_loss(patch_BP2.float().flatten(0, 1), label_B.repeat_interleave(patch_BP2.shape[1]))
