@@ -40,7 +40,7 @@ test: setup ## Unit and contract tests
 	ruff format --check .
 	mypy
 	lint-imports --no-cache --no-logo
-	OMP_NUM_THREADS=1 pytest --numprocesses logical --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 e2e: setup image ## The whole pipeline in containers, by a Docker engine (minutes)
 	EMD_IMAGE=$(IMAGE) pytest -s tests/pipelines/e2e.py

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from components import train_emd as stage
+from emd_core.detection import training as core
 from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import FaceCrops, balanced_order
 from emd_core.detection.inputs import mirror
@@ -51,6 +52,18 @@ def test_a_killed_training_ends_with_the_same_model(recipe: Recipe | None, data:
     assert resumed == whole
     a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_self_blends_take_the_place_of_fakes(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders, load = [], core.load
+
+    def recorded(crops: FaceCrops, order: np.ndarray, *more: Any) -> Any:
+        orders.append(order)
+        return load(crops, order, *more)
+
+    monkeypatch.setattr(core, "load", recorded)
+    train(data, tmp_path / "run", recipe=ON.model_copy(update={"self_blends": 1}))
+    assert [(order < 0).mean() for order in orders] == [0.5] * (EMD.warmup_epochs + EMD.epochs)
 
 
 def test_the_first_loss_that_is_not_finite_stops_the_training(
