@@ -1,7 +1,8 @@
-"""The ablation of train_emd.recipe: each of its parts alone and left out, over seeds; `make bench-recipe`.
+"""The ablation of train_emd.recipe over seeds, on known and on unseen manipulations; `make bench-recipe`.
 
-Every training is a process of its own, its result a file in --work: a stopped ablation goes on. In: crops, masks and
-the expression network, as the main pipeline leaves them. Out: recipe.md, a table of means and spreads over the seeds.
+Every training is a process of its own and becomes a row of --results, with the processor, the code and the data behind
+it. What has a row is not done again, so an ablation goes on after a stop, also on another machine. In: crops, masks and
+the expression network, as the main pipeline leaves them. The table has means and spreads over the seeds.
 """
 
 import argparse
@@ -11,14 +12,17 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+import zlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+import pandas as pd
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from components.tracking.provenance import commit
 from emd_core.config import read_params, section
 from emd_core.detection.crops import FaceCrops
 from emd_core.detection.metrics import COUNTS, THRESHOLD, mean_iou
@@ -28,62 +32,76 @@ from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.evaluation.scoring import score_frames
 from emd_core.evaluation.slices import slice_rows, slices
 from emd_core.models.checkpoint import load_detector, load_rule
+from emd_core.models.detector import Detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
-from emd_core.storage.manifest import ORIGINAL
+from emd_core.models.parts.precision import pick_device, processor
+from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
+Slices = dict[tuple[str, str], dict[str, float]]
 PARTS = {
     "damage": {"damage": 0.5},
     "jitter": {"jitter": 0.05},
     "self_blends": {"self_blends": 0.3},
     "schedule": {"warm_up": 0.05, "cosine": True},
 }
+JOB = ["variant", "unseen", "seed", "set"]
+CLEAN = [("c23", "acc"), ("c23", "miou"), ("c40", "acc")]
+UNSEEN = [("c23", "auc"), ("c40", "auc"), ("c23", "miou")]
+VARIANTS = ["plain", "damage", "schedule", "damage+schedule", "damage+schedule+self_blends", "damage+schedule+jitter"]
+FROM = ["processor", "commit", "masks"]  # of a training: where it ran, its code, its data
 
 
-def variant(name: str) -> dict[str, Any]:
-    """The recipe called plain, all, a part, parts joined by +, or all-part."""
-    recipe = PAPER.model_dump()
-    first, *without = name.split("-")
-    parts = {"plain": [], "all": [*PARTS]}.get(first, first.split("+"))
-    for part in parts:
-        recipe |= PARTS[part] if part not in without else {}
-    return recipe
+def recipe_of(variant: str) -> dict[str, Any]:
+    """The recipe called plain, or parts joined by +."""
+    return PAPER.model_dump() | {
+        key: value for part in variant.split("+") if part != "plain" for key, value in PARTS[part].items()
+    }
 
 
-def one(job: dict[str, Any], args: argparse.Namespace) -> None:
-    """Train and judge; what both gave in the job's file."""
-    chosen = [f"train_emd.recipe={json.dumps(variant(job['variant']))}", f"train_emd.seed={job['seed']}"]
-    masks, faces = args.data / "masks", args.data / "faces"
+def one(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Train and judge: the figures in [0, 1], and seconds per epoch, its validation included."""
+    faces, masks = args.data / "faces", args.data / "masks"
+    chosen = [f"train_emd.recipe={json.dumps(recipe_of(job['variant']))}", f"train_emd.seed={job['seed']}"]
+    test = FaceCrops(faces, masks, "test")
     if job["unseen"]:
-        methods = sorted(set(FaceCrops(faces, masks, "test").table["method"]) - {ORIGINAL, job["unseen"]})
+        methods = sorted(set(test.table["method"]) - {ORIGINAL, job["unseen"]})
         chosen.append(f"train_emd.methods=[{', '.join(methods)}]")
     cfg = section(read_params(args.params, [*chosen, *args.set]), "train_emd", TrainEmd, where=str(args.params))
-    work = Path(job["file"]).with_suffix("")
+    work = args.work / name_of(job)
     work.mkdir(parents=True, exist_ok=True)
-    history: list[dict[str, float]] = []
-    started = time.perf_counter()
+    history: list[float] = [time.perf_counter()]
     train_emd(
-        cfg, faces=faces, masks=masks, fer=args.fer / CHECKPOINT, work=work, on_epoch=lambda _, m: history.append(m)
+        cfg,
+        faces=faces,
+        masks=masks,
+        fer=args.fer / CHECKPOINT,
+        work=work,
+        on_epoch=lambda *_: history.append(time.perf_counter()),
     )
-    seconds = time.perf_counter() - started
-    model = load_detector(work / CHECKPOINT)
-    found = {"seconds": seconds, "history": history}
-    if rule := load_rule(work / CHECKPOINT):
-        found["verdicts"] = mean(rule.found[rule.window].values())
-    found["as it is"] = judge(model, FaceCrops(faces, masks, "test"), cfg, None)
-    test = FaceCrops(faces, masks, "test", None, ["c23"])
-    for name in [] if job["unseen"] else args.perturbations:
-        found[name] = judge(model, test, cfg, name)
-    Path(job["file"]).write_text(json.dumps(found))
+    model, rule = load_detector(work / CHECKPOINT), load_rule(work / CHECKPOINT)
+    clean = judge(model, test, cfg, None)
+    if job["unseen"]:
+        figures = {f"unseen {figure} {quality}": clean[job["unseen"], quality][figure] for quality, figure in UNSEEN}
+    else:
+        figures = {f"{figure} {quality}": mean_of(clean, figure, quality) for quality, figure in CLEAN}
+        figures["acc NeuralTextures c40"] = clean["NeuralTextures", "c40"]["acc"]
+        if rule:
+            figures["found"] = mean(rule.found[rule.window].values())
+        crops = FaceCrops(faces, masks, "test", None, ["c23"])
+        hurt = [judge(model, crops, cfg, name) for name in args.perturbations]
+        for figure in ("acc", "auc", "miou") if hurt else ():
+            figures[f"hurt {figure}"] = mean(mean_of(slices, figure, "c23") for slices in hurt)
+    return figures | {"seconds": (history[-1] - history[0]) / (len(history) - 1)}
 
 
-def judge(model: Any, crops: FaceCrops, cfg: TrainEmd, perturbation: str | None) -> dict[str, dict[str, float]]:
-    """Frame accuracy, frame AUC and mIoU of every slice."""
+def judge(model: Detector, crops: FaceCrops, cfg: TrainEmd, perturbation: str | None) -> Slices:
+    """Frame accuracy at the threshold, frame AUC and mIoU, by method and quality."""
     frames, _ = score_frames(model, crops, 32, cfg.precision, perturbation)
     figures = {}
     for method, quality in slices(frames):
         rows = slice_rows(frames, method, quality)
         right = (rows["score"] > THRESHOLD) == (rows["label"] == 1)
-        figures[f"{method}/{quality}"] = {
+        figures[method, quality] = {
             "acc": float(right.mean()),
             "auc": float(roc_auc_score(rows["label"], rows["score"])),
             "miou": float(mean_iou(*rows[COUNTS].sum())),
@@ -91,32 +109,52 @@ def judge(model: Any, crops: FaceCrops, cfg: TrainEmd, perturbation: str | None)
     return figures
 
 
-def figures_of(found: dict[str, Any]) -> dict[str, float]:
-    """Of one training without an unseen method."""
-    clean = {name: f for name, f in found["as it is"].items() if name.endswith("c23")}
-    hurt = [f for name in PERTURBATIONS if name in found for f in found[name].values()]
-    figures = {
-        "clean acc": mean(f["acc"] for f in clean.values()),
-        "clean mIoU": mean(f["miou"] for f in clean.values()),
-        "NT/c40 acc": found["as it is"]["NeuralTextures/c40"]["acc"],
-        "c40 acc": mean(f["acc"] for name, f in found["as it is"].items() if name.endswith("c40")),
+def mean_of(found: Slices, figure: str, quality: str) -> float:
+    """Over the methods."""
+    return mean(figures[figure] for (_, of), figures in found.items() if of == quality)
+
+
+def name_of(job: dict[str, Any]) -> str:
+    """Of its files: equal jobs have equal names."""
+    return f"{job['variant']}-{job['seed']}-{job['unseen'] or 'all'}-{zlib.crc32(job['set'].encode()):08x}"
+
+
+def start(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
+    """The row of a job that runs as a process of its own; None if it fails, and its log then says why."""
+    out = args.work / f"{name_of(job)}.json"
+    with out.with_suffix(".log").open("w") as log:
+        command = [sys.executable, "-m", "benchmarks.recipe", *sys.argv[1:], "--one", json.dumps(job)]
+        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        ended = subprocess.run(
+            command, check=False, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": threads}
+        )
+    if ended.returncode:
+        tqdm.write(f"a training failed: {log.name}")
+        return None
+    origin = {
+        "processor": processor(pick_device()),
+        "commit": commit()[:12],
+        "masks": read_manifest(args.data / "masks", MASKS).id,
     }
-    for figure, name in [("acc", "acc"), ("auc", "AUC"), ("miou", "mIoU")] if hurt else []:
-        figures[f"hurt {name}"] = mean(f[figure] for f in hurt)
-    if "verdicts" in found:
-        figures["found"] = found["verdicts"]  # of the fakes of val, by the verdict's rule
-    return figures
+    return job | origin | json.loads(out.read_text())
 
 
-def unseen_figures(found: dict[str, Any], unseen: str) -> dict[str, float]:
-    own = [f for name, f in found["as it is"].items() if name.startswith(unseen)]
-    return {"unseen AUC": mean(f["auc"] for f in own), "unseen mIoU": mean(f["miou"] for f in own)}
+def table(rows: pd.DataFrame) -> str:
+    """Means and standard deviations over the seeds, in percent; `seconds` per epoch as they are."""
+    figures = [c for c in rows if c not in (*JOB, *FROM)]
+    lines = []
+    for (set_, unseen), group in rows.groupby(["set", "unseen"], sort=False):
+        shown = [c for c in figures if group[c].notna().any()]
+        lines += [f"\n{f'{unseen} unseen' if unseen else 'All manipulations known'}; {set_ or 'as in params.yaml'}\n"]
+        lines += [f"| recipe | n | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|"]
+        for variant, of in group.groupby("variant", sort=False):
+            told = (spread(of[c] * (1 if c == "seconds" else 100)) for c in shown)
+            lines.append(f"| {variant} | {len(of)} | {' | '.join(told)} |")
+    return "\n".join(lines)
 
 
-def told(values: list[float]) -> str:
-    if not values:
-        return "–"
-    return f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
+def spread(values: pd.Series) -> str:
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
 
 def main() -> None:
@@ -124,63 +162,36 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="holds faces and masks")
     parser.add_argument("--fer", type=Path, default=Path("models/fer"))
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/recipe"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variants", nargs="+")
-    parser.add_argument("--unseen", nargs="*", default=[], help="methods that are left out, one after another")
     parser.add_argument(
-        "--perturbations", nargs="*", default=[*PERTURBATIONS], help="how crops are hurt; all by default"
+        "--results", type=Path, default=Path("benchmarks/recipe.csv"), help="has or gets a row for each"
     )
+    parser.add_argument("--work", type=Path, default=Path(".bench-recipe"), help="for trainings on their way")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: only print the table")
+    parser.add_argument("--variants", nargs="+", default=VARIANTS)
+    parser.add_argument("--unseen", nargs="*", default=[], help="methods that are left out, one after another")
+    parser.add_argument("--perturbations", nargs="*", default=[*PERTURBATIONS], help="how crops are hurt; none: clean")
     parser.add_argument("--set", nargs="*", default=[], help="train_emd.key=value for all")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time, each with one thread")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.one:
-        return one(json.loads(args.one), args)
-    names = args.variants or ["plain", *PARTS, "all", *(f"all-{part}" for part in PARTS)]
-    jobs = [
-        {
-            "variant": name,
-            "seed": seed,
-            "unseen": unseen,
-            "file": f"{args.work}/{name}-{seed}{unseen and '-' + unseen}.json",
-        }
-        for seed, unseen, name in itertools.product(args.seeds, args.unseen or [""], names)
-    ]
     args.work.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for _ in tqdm(pool.map(start, jobs), total=len(jobs), unit="training"):
-            pass
-    rows = {}
-    for job in jobs:
-        path = Path(job["file"])
-        if not path.is_file():
-            continue
-        found = json.loads(path.read_text())
-        figures = unseen_figures(found, job["unseen"]) if job["unseen"] else figures_of(found)
-        figures["seconds / 100"] = found["seconds"] / 100
-        rows.setdefault(job["variant"], []).append(figures)
-    columns = list(dict.fromkeys(key for found in rows.values() for f in found for key in f))
-    lines = [f"| | n | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-    lines += [
-        f"| {name} | {len(found)} | {' | '.join(told([f[c] for f in found]) for c in columns)} |"
-        for name, found in rows.items()
-    ]
-    print("\n".join(lines))
-
-
-def start(job: dict[str, Any]) -> None:
-    if Path(job["file"]).is_file():
+    if args.one:
+        job = json.loads(args.one)
+        (args.work / f"{name_of(job)}.json").write_text(json.dumps(one(job, args)))
         return
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    with Path(job["file"]).with_suffix(".log").open("w") as log:
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.recipe", *sys.argv[1:], "--one", json.dumps(job)],
-            check=False,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"OMP_NUM_THREADS": threads},
-        )
+    rows = pd.read_csv(args.results) if args.results.is_file() else pd.DataFrame(columns=JOB)
+    rows = rows.fillna({"unseen": "", "set": ""})
+    asked = itertools.product(args.variants, args.unseen or [""], args.seeds, [" ".join(args.set)])
+    done = set(rows[JOB].itertuples(index=False, name=None))
+    jobs = [dict(zip(JOB, job, strict=True)) for job in asked if job not in done]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for ended in tqdm(
+            as_completed([pool.submit(start, job, args) for job in jobs]), total=len(jobs), unit="training"
+        ):
+            if row := ended.result():
+                rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+                rows.sort_values(JOB, kind="stable").to_csv(args.results, index=False, float_format="%.4f")
+    print(table(rows))
 
 
 if __name__ == "__main__":
