@@ -15,7 +15,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import pandas as pd
@@ -27,7 +27,7 @@ from emd_core.config import read_params, section
 from emd_core.detection.crops import FaceCrops
 from emd_core.detection.metrics import COUNTS, THRESHOLD, mean_iou
 from emd_core.detection.perturbations import PERTURBATIONS
-from emd_core.detection.recipe import PAPER
+from emd_core.detection.recipe import PAPER, Recipe
 from emd_core.detection.training import TrainEmd, train_emd
 from emd_core.evaluation.scoring import score_frames
 from emd_core.evaluation.slices import slice_rows, slices
@@ -44,29 +44,32 @@ PARTS = {
     "self_blends": {"self_blends": 0.3},
     "schedule": {"warm_up": 0.05, "cosine": True},
 }
-JOB = ["variant", "unseen", "seed", "set"]
+JOB = ["variant", "unseen", "seed"]
 CLEAN = [("c23", "acc"), ("c23", "miou"), ("c40", "acc")]
 UNSEEN = [("c23", "auc"), ("c40", "auc"), ("c23", "miou")]
 VARIANTS = ["plain", "damage", "schedule", "damage+schedule", "damage+schedule+self_blends", "damage+schedule+jitter"]
-FROM = ["processor", "commit", "masks"]  # of a training: where it ran, its code, its data
+SAME = ["masks", "section", "set"]  # rows that can be compared: of the same data and train_emd but for JOB's
+FROM = ["processor", "commit"]
 
 
-def recipe_of(variant: str) -> dict[str, Any]:
+def recipe_of(variant: str) -> Recipe:
     """The recipe called plain, or parts joined by +."""
-    return PAPER.model_dump() | {
-        key: value for part in variant.split("+") if part != "plain" for key, value in PARTS[part].items()
-    }
+    parts = [PARTS[part] for part in variant.split("+") if part != "plain"]
+    return PAPER.model_copy(update=dict(itertools.chain(*(part.items() for part in parts))))
+
+
+def config(args: argparse.Namespace) -> TrainEmd:
+    return section(read_params(args.params, args.set), "train_emd", TrainEmd, where=str(args.params))
 
 
 def one(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """Train and judge: the figures in [0, 1], and seconds per epoch, its validation included."""
     faces, masks = args.data / "faces", args.data / "masks"
-    chosen = [f"train_emd.recipe={json.dumps(recipe_of(job['variant']))}", f"train_emd.seed={job['seed']}"]
     test = FaceCrops(faces, masks, "test")
+    changed = {"recipe": recipe_of(job["variant"]), "seed": job["seed"]}
     if job["unseen"]:
-        methods = sorted(set(test.table["method"]) - {ORIGINAL, job["unseen"]})
-        chosen.append(f"train_emd.methods=[{', '.join(methods)}]")
-    cfg = section(read_params(args.params, [*chosen, *args.set]), "train_emd", TrainEmd, where=str(args.params))
+        changed["methods"] = sorted(set(test.table["method"]) - {ORIGINAL, job["unseen"]})
+    cfg = config(args).model_copy(update=changed)
     work = args.work / name_of(job)
     work.mkdir(parents=True, exist_ok=True)
     history: list[float] = [time.perf_counter()]
@@ -91,7 +94,7 @@ def one(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
         hurt = [judge(model, crops, cfg, name) for name in args.perturbations]
         for figure in ("acc", "auc", "miou") if hurt else ():
             figures[f"hurt {figure}"] = mean(mean_of(slices, figure, "c23") for slices in hurt)
-    return figures | {"seconds": (history[-1] - history[0]) / (len(history) - 1)}
+    return figures | {"seconds": median(b - a for a, b in itertools.pairwise(history))}
 
 
 def judge(model: Detector, crops: FaceCrops, cfg: TrainEmd, perturbation: str | None) -> Slices:
@@ -116,7 +119,7 @@ def mean_of(found: Slices, figure: str, quality: str) -> float:
 
 def name_of(job: dict[str, Any]) -> str:
     """Of its files: equal jobs have equal names."""
-    return f"{job['variant']}-{job['seed']}-{job['unseen'] or 'all'}-{zlib.crc32(job['set'].encode()):08x}"
+    return "-".join(str(job[key]) for key in (*JOB, "masks", "section") if job[key] != "")
 
 
 def start(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
@@ -131,21 +134,18 @@ def start(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | Non
     if ended.returncode:
         tqdm.write(f"a training failed: {log.name}")
         return None
-    origin = {
-        "processor": processor(pick_device()),
-        "commit": commit()[:12],
-        "masks": read_manifest(args.data / "masks", MASKS).id,
-    }
-    return job | origin | json.loads(out.read_text())
+    return job | dict(zip(FROM, (processor(pick_device()), commit()[:12]), strict=True)) | json.loads(out.read_text())
 
 
 def table(rows: pd.DataFrame) -> str:
     """Means and standard deviations over the seeds, in percent; `seconds` per epoch as they are."""
-    figures = [c for c in rows if c not in (*JOB, *FROM)]
+    figures = [c for c in rows if c not in (*JOB, *SAME, *FROM)]
     lines = []
-    for (set_, unseen), group in rows.groupby(["set", "unseen"], sort=False):
+    for (*same, unseen), group in rows.groupby([*SAME, "unseen"], sort=False):
         shown = [c for c in figures if group[c].notna().any()]
-        lines += [f"\n{f'{unseen} unseen' if unseen else 'All manipulations known'}; {set_ or 'as in params.yaml'}\n"]
+        lines += [
+            f"\n{f'{unseen} unseen' if unseen else 'All manipulations known'} ({', '.join(filter(None, same))})\n"
+        ]
         lines += [f"| recipe | n | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|"]
         for variant, of in group.groupby("variant", sort=False):
             told = (spread(of[c] * (1 if c == "seconds" else 100)) for c in shown)
@@ -179,18 +179,21 @@ def main() -> None:
         job = json.loads(args.one)
         (args.work / f"{name_of(job)}.json").write_text(json.dumps(one(job, args)))
         return
-    rows = pd.read_csv(args.results) if args.results.is_file() else pd.DataFrame(columns=JOB)
+    texts = dict.fromkeys([*SAME, *FROM], str)  # a digest may look like a number
+    rows = pd.read_csv(args.results, dtype=texts) if args.results.is_file() else pd.DataFrame(columns=[*JOB, *SAME])
     rows = rows.fillna({"unseen": "", "set": ""})
-    asked = itertools.product(args.variants, args.unseen or [""], args.seeds, [" ".join(args.set)])
-    done = set(rows[JOB].itertuples(index=False, name=None))
-    jobs = [dict(zip(JOB, job, strict=True)) for job in asked if job not in done]
+    others = config(args).model_dump_json(exclude={"recipe", "seed"}).encode()
+    same = [read_manifest(args.data / "masks", MASKS).id, f"{zlib.crc32(others):08x}", " ".join(args.set)]
+    done = set(rows[[*JOB, *SAME]].itertuples(index=False, name=None))
+    asked = itertools.product(args.variants, args.unseen or [""], args.seeds)
+    jobs = [dict(zip([*JOB, *SAME], [*job, *same], strict=True)) for job in asked if (*job, *same) not in done]
     with ThreadPoolExecutor(args.jobs) as pool:
         for ended in tqdm(
             as_completed([pool.submit(start, job, args) for job in jobs]), total=len(jobs), unit="training"
         ):
             if row := ended.result():
                 rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
-                rows.sort_values(JOB, kind="stable").to_csv(args.results, index=False, float_format="%.4f")
+                rows.sort_values([*SAME, *JOB], kind="stable").to_csv(args.results, index=False, float_format="%.4f")
     print(table(rows))
 
 
