@@ -174,19 +174,22 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time, each with one thread")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
     if args.one:
         job = json.loads(args.one)
+        args.work.mkdir(parents=True, exist_ok=True)
         (args.work / f"{name_of(job)}.json").write_text(json.dumps(one(job, args)))
         return
-    texts = dict.fromkeys([*SAME, *FROM], str)  # a digest may look like a number
+    texts = dict.fromkeys(["unseen", *SAME, *FROM], str)  # a digest may look like a number
     rows = pd.read_csv(args.results, dtype=texts) if args.results.is_file() else pd.DataFrame(columns=[*JOB, *SAME])
     rows = rows.fillna({"unseen": "", "set": ""})
+    if not args.seeds:
+        return print(table(rows))
     others = config(args).model_dump_json(exclude={"recipe", "seed"}).encode()
     same = [read_manifest(args.data / "masks", MASKS).id, f"{zlib.crc32(others):08x}", " ".join(args.set)]
     done = set(rows[[*JOB, *SAME]].itertuples(index=False, name=None))
     asked = itertools.product(args.variants, args.unseen or [""], args.seeds)
     jobs = [dict(zip([*JOB, *SAME], [*job, *same], strict=True)) for job in asked if (*job, *same) not in done]
+    args.work.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(args.jobs) as pool:
         for ended in tqdm(
             as_completed([pool.submit(start, job, args) for job in jobs]), total=len(jobs), unit="training"
