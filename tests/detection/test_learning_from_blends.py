@@ -4,15 +4,18 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.learner import LossOf
 from emd_core.detection.training import train_emd
-from emd_core.errors import UserError
+from emd_core.errors import Preempted, UserError
 from emd_core.models.baselines.facexray import FaceXrayConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
@@ -62,6 +65,22 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     history = train(data, work)
     assert len(history) == 2 and all(np.isfinite(epoch["train/loss"]) for epoch in history)
     return work
+
+
+def test_a_training_stopped_before_its_first_step_starts_anew(data: Path, whole: Path, tmp_path: Path) -> None:
+    """SIGTERM while landmarks are searched."""
+    batches = FaceCrops.batches
+
+    def stopped(crops: FaceCrops, *arguments: Any) -> Iterator[Batch]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from batches(crops, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Preempted):
+        patched.setattr(FaceCrops, "batches", stopped)
+        train(data, tmp_path)
+    assert not list(tmp_path.iterdir())
+    train(data, tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
 
 
 def test_no_fake_of_the_train_split_is_learnt_from(data: Path, whole: Path, tmp_path: Path) -> None:

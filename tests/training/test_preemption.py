@@ -111,22 +111,6 @@ def test_a_training_stopped_in_its_validation_repeats_no_step(
     assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
 
 
-def test_a_training_stopped_before_its_first_step_starts_anew(
-    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, _, history = whole
-    features = EMD.expression_features
-
-    def terminated(model: EMD, *arguments: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return features(model, *arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(EMD, "expression_features", terminated)
-        train(data, tmp_path)
-    assert train(data, tmp_path) == history
-
-
 @pytest.mark.parametrize("moment", ["amid the crops", "after the fit"])
 def test_a_network_that_learns_at_once_ends_as_if_not_stopped(
     whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
