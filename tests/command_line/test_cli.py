@@ -32,20 +32,20 @@ def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("sise", 96, "crop_faces.sise is not a known key; did you mean 'size'?"),
-        ("size", "large", "crop_faces.size = 'large' is refused"),
-        ("size", 96.5, "crop_faces.size = 96.5 is refused"),
-        ("size", 8, "crop_faces.size = 8 is refused (Input should be greater than or equal to 32)"),
-        ("detector", "haar", "crop_faces.detector = 'haar' is refused (Input should be 'mtcnn' or 'retinaface')"),
+        ("treshold", 10, "generate_masks.treshold is not a known key; did you mean 'threshold'?"),
+        ("threshold", "low", "generate_masks.threshold = 'low' is refused"),
+        ("threshold", 10.5, "generate_masks.threshold = 10.5 is refused"),
+        ("threshold", 300, "generate_masks.threshold = 300 is refused (Input should be less than or equal to 254)"),
+        ("source", "haar", "generate_masks.source = 'haar' is refused (Input should be "),
     ],
 )
 def test_params(tmp_path: Path, key: str, value: Any, sentence: str) -> None:
     params = tmp_path / "params.yaml"
-    params.write_text(yaml.safe_dump(PARAMS | {"crop_faces": PARAMS["crop_faces"] | {key: value}}))
-    folders = [f"--dataset={tmp_path}", f"--frames={tmp_path}", f"--faces={tmp_path}/faces"]
-    result = run("components", "crop_faces", f"--params={params}", *folders)
+    params.write_text(yaml.safe_dump(PARAMS | {"generate_masks": PARAMS["generate_masks"] | {key: value}}))
+    folders = [f"--dataset={tmp_path}", f"--faces={tmp_path}", f"--masks={tmp_path}/masks"]
+    result = run("components", "generate_masks", f"--params={params}", *folders)
     refused(result, sentence)
-    assert not (tmp_path / "faces").exists()
+    assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_summary_before_the_first_run(tmp_path: Path) -> None:
 
 
 def test_help_names_every_stage_and_every_port() -> None:
-    assert "crop_faces" in run("components", "--help").stdout
-    text = run("components", "crop_faces", "--help").stdout
-    assert all(option in text for option in ("--frames", "--faces", "--params", "--section"))
+    assert "extract_frames" in run("components", "--help").stdout
+    text = run("components", "extract_frames", "--help").stdout
+    assert all(option in text for option in ("--videos", "--frames", "--params", "--section"))
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or shutil.which("mount") is None, reason="needs unshare and mount")

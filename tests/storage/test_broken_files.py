@@ -97,23 +97,32 @@ def test_a_checkpoint_that_is_none_is_named(tmp_path: Path, content: bytes) -> N
         load_esr(tmp_path / CHECKPOINT)
 
 
-@pytest.mark.parametrize("broken", [STATE, f"{STATE} and the one before it", CHECKPOINT])
-def test_a_training_whose_state_is_cut_off_goes_on(
-    tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From the epoch before, or anew; and ends with the bytes of one that nothing happened to."""
-    data = write_training_data(tmp_path / "data")
-    history = train(data, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, float]]]:
+    """A folder with data, a training of it that was killed after its second epoch, and a whole one; its history."""
+    root = tmp_path_factory.mktemp("training")
+    data = write_training_data(root / "data")
+    history = train(data, root / "whole")
     pid = os.fork()
     if pid == 0:
-        train(data, tmp_path / "work", kill_after=1)
+        train(data, root / "killed", kill_after=1)
     os.waitpid(pid, 0)
+    return root, history
+
+
+@pytest.mark.parametrize("broken", [STATE, f"{STATE} and the one before it", CHECKPOINT])
+def test_a_training_whose_state_is_cut_off_goes_on(
+    trained: tuple[Path, list[dict[str, float]]], tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the epoch before, or anew; and ends with the bytes of one that nothing happened to."""
+    root, history = trained
+    work = shutil.copytree(root / "killed", tmp_path / "work")
     for name in {STATE: [STATE], CHECKPOINT: [CHECKPOINT]}.get(broken, [STATE, f"{STATE}.before"]):
-        file = tmp_path / "work" / name
+        file = work / name
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert train(data, tmp_path / "work") == history
-    assert (tmp_path / "work" / CHECKPOINT).read_bytes() == (tmp_path / "whole" / CHECKPOINT).read_bytes()
-    assert (tmp_path / "work" / f"{STATE}.broken").exists()
+    assert train(root / "data", work) == history
+    assert (work / CHECKPOINT).read_bytes() == (root / "whole" / CHECKPOINT).read_bytes()
+    assert (work / f"{STATE}.broken").exists()
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert matches(said[0], sentence_of("a state of a training cut off")) or broken == CHECKPOINT, said
     assert len(said) == (1 if broken == STATE else 2)
