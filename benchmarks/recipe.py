@@ -137,6 +137,13 @@ def start(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | Non
     return job | dict(zip(FROM, (processor(pick_device()), commit()[:12]), strict=True)) | json.loads(out.read_text())
 
 
+def read(path: Path) -> pd.DataFrame:
+    """The rows of --results, none if there is no such file."""
+    texts = dict.fromkeys(["unseen", *SAME, *FROM], str)  # a digest may look like a number
+    rows = pd.read_csv(path, dtype=texts) if path.is_file() else pd.DataFrame(columns=[*JOB, *SAME])
+    return rows.fillna({"unseen": "", "set": ""})
+
+
 def table(rows: pd.DataFrame) -> str:
     """Means and standard deviations over the seeds, in percent; `seconds` per epoch as they are."""
     figures = [c for c in rows if c not in (*JOB, *SAME, *FROM)]
@@ -179,9 +186,7 @@ def main() -> None:
         args.work.mkdir(parents=True, exist_ok=True)
         (args.work / f"{name_of(job)}.json").write_text(json.dumps(one(job, args)))
         return
-    texts = dict.fromkeys(["unseen", *SAME, *FROM], str)  # a digest may look like a number
-    rows = pd.read_csv(args.results, dtype=texts) if args.results.is_file() else pd.DataFrame(columns=[*JOB, *SAME])
-    rows = rows.fillna({"unseen": "", "set": ""})
+    rows = read(args.results)
     if not args.seeds:
         return print(table(rows))
     others = config(args).model_dump_json(exclude={"recipe", "seed"}).encode()
@@ -195,7 +200,8 @@ def main() -> None:
             as_completed([pool.submit(start, job, args) for job in jobs]), total=len(jobs), unit="training"
         ):
             if row := ended.result():
-                rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+                # Read anew: another start may have written since.
+                rows = pd.concat([read(args.results), pd.DataFrame([row])], ignore_index=True)
                 rows.sort_values([*SAME, *JOB], kind="stable").to_csv(args.results, index=False, float_format="%.4f")
     print(table(rows))
 

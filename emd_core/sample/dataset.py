@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from emd_core.sample.encode import VideoWriter
-from emd_core.sample.manipulation import METHODS
+from emd_core.sample.manipulation import deepfakes, face2face, neural_textures
 from emd_core.sample.scene import Take
 
 QUALITIES = {"c23": 23, "c40": 40}  # folder -> constant rate factor
-DRAWN = ("Deepfakes", "Face2Face", "NeuralTextures")  # the paper's; FaceForensics++ has more
+METHODS = {"Deepfakes": deepfakes, "Face2Face": face2face, "NeuralTextures": neural_textures}  # those of the paper
 MASK_CRF = 10  # masks must keep their edges
 
 
@@ -43,7 +43,7 @@ def write_target(dataset: Path, plan: Plan, target: str, source: str) -> None:
     """Write all files of one target: its original, every manipulation of it in every quality, and their masks."""
     own = Take(plan.seed, int(target), plan.frames, plan.width, plan.height)
     other = Take(plan.seed, int(source), plan.frames, plan.width, plan.height)
-    methods = {name: METHODS[name](own, other) for name in DRAWN}
+    methods = {name: manipulate(own, other) for name, manipulate in METHODS.items()}
     with ExitStack() as files:
 
         def writers(folder: str, name: str) -> list[VideoWriter]:

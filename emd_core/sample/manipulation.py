@@ -108,14 +108,6 @@ def face_swap(target: Take, source: Take) -> Manipulation:
     return Manipulation(target, target, head, region, _limited(1.0), hard_mask=False)
 
 
-METHODS: dict[str, Callable[[Take, Take], Manipulation]] = {
-    "Deepfakes": deepfakes,
-    "Face2Face": face2face,
-    "FaceSwap": face_swap,
-    "NeuralTextures": neural_textures,
-}
-
-
 def _rng(target: Take, source: Take, method: int) -> np.random.Generator:
     return np.random.default_rng(
         np.random.SeedSequence(target.seed, spawn_key=(2, target.number, source.number, method))
