@@ -1,4 +1,4 @@
-"""How fast a detector is fed: `make bench-training`, after `make demo`, on the crops and with the recipe of --params.
+"""How fast a detector is fed: `make bench-training`, after `make demo`, with the recipe of --recipe.
 
 Images a second of the loader alone, of the step alone (its batches lie in memory, changed beforehand), and of both, by
 the number of workers; what share of the time the step waits for its data; and the memory of the training with its
@@ -23,7 +23,7 @@ from emd_core.detection.crops import Batch
 from emd_core.detection.inputs import training_inputs
 from emd_core.detection.learner import Learner
 from emd_core.detection.loading import load
-from emd_core.detection.recipe import PAPER
+from emd_core.detection.recipe import PAPER, Recipe
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device, processor, resolve
 
@@ -33,12 +33,12 @@ WARM = 3  # steps that are not counted: the first are slower, and workers are ah
 class Bench:
     """A training whose steps and batches can be run apart."""
 
-    def __init__(self, cfg: core.TrainEmd, data: Path, fer: Path, steps: int) -> None:
-        self.cfg, self.steps, self.device = cfg, steps, pick_device()
+    def __init__(self, cfg: core.TrainEmd, recipe: Recipe, data: Path, fer: Path, steps: int) -> None:
+        self.cfg, self.recipe, self.steps, self.device = cfg, recipe, steps, pick_device()
         train, _ = core.read_crops(cfg, data / "faces", data / "masks")
         rng = np.random.default_rng(0)
         self.order = rng.choice(len(train), (steps + WARM) * cfg.batch_size)
-        self.crops, self.recipe = train, cfg.recipe or PAPER
+        self.crops = train
         torch.manual_seed(0)
         self.model = core.make_detector(cfg, fer / CHECKPOINT).to(self.device).to(memory_format=torch.channels_last)
         theta = [p for p in self.model.parameters() if p.requires_grad]
@@ -93,13 +93,14 @@ def training(
     data: Annotated[Path, typer.Option(help="Folder of faces and masks.")] = Path("data"),
     fer: Annotated[Path, typer.Option(help="Folder of the expression network.")] = Path("models/fer"),
     params: Annotated[Path, typer.Option(help="Its section train_emd is timed.")] = Path("params.yaml"),
+    recipe: Annotated[Path, typer.Option(help="Its train_emd.recipe changes the crops.")] = Path("params/ffpp.yaml"),
     steps: Annotated[int, typer.Option(min=1)] = 30,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     most: Annotated[int, typer.Option(help="Workers at most.")] = 2,
 ) -> None:
     """Print the table."""
-    cfg = section(read_params(params), "train_emd", core.TrainEmd, str(params))
-    bench = Bench(cfg, data, fer, steps)
+    cfg, of = (section(read_params(path), "train_emd", core.TrainEmd, str(path)) for path in (params, recipe))
+    bench = Bench(cfg, of.recipe or PAPER, data, fer, steps)
     ready = list(bench.batches(0))
     number = resolve(cfg.precision, bench.device)
     print(f"{processor(bench.device)}, {torch.get_num_threads()} threads, {number}, batches of {cfg.batch_size}")
