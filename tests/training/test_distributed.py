@@ -110,23 +110,29 @@ def test_only_rank_0_writes(data: Path, two: Run) -> None:
 
 
 def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: Path, two: Run, tmp_path: Path) -> None:
-    """Of two epochs of three steps. Rank 1 is killed in the fifth; then torchrun is told to stop, in that one too.
-
-    Ranks save together when it is time on one of them: here on rank 1 after each step, on rank 0 in a minute.
-    """
-    save = "1e-{rank}{rank}"
-    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self", save)
+    """Rank 1 is killed in the second of three steps of the second epoch; then torchrun is told to stop, there too."""
+    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self")
     assert killed.code not in (0, 2)
     assert "Signal 9 (SIGKILL)" in killed.errors
-    preempted = torchrun(data, tmp_path, 2, f"0 1 {signal.SIGTERM:d} torchrun", save)
+    preempted = torchrun(data, tmp_path, 2, f"0 2 {signal.SIGTERM:d} torchrun")
     assert preempted.code not in (0, 2)
     assert "stopped: train_emd was stopped by SIGTERM; the same command goes on" in preempted.errors
-    assert [[len(batches) for batches in rank] for rank in preempted.rows] == [[2]] * 2, "from the fifth step"
+    assert [[len(batches) for batches in rank] for rank in preempted.rows] == [[3]] * 2, "from the first whole epoch"
     assert not (tmp_path / "rank-0/model").exists()
-    restarted = torchrun(data, tmp_path, 2, save=save)
+    restarted = torchrun(data, tmp_path, 2)
     assert restarted.code == 0, restarted.errors
-    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[1]] * 2, "from the sixth step"
+    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[1]] * 2, "from the second step"
     assert (restarted.model / "curves.csv").read_text() == (two.model / "curves.csv").read_text()
+    assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
+
+
+def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run, tmp_path: Path) -> None:
+    """It is on rank 1, after each step (rank 0 would in a minute); then that is killed in the fifth step."""
+    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self", save="1e-{rank}{rank}")
+    assert killed.code not in (0, 2)
+    restarted = torchrun(data, tmp_path, 2, save="1e-{rank}{rank}")
+    assert restarted.code == 0, restarted.errors
+    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2]] * 2, "from the fifth step"
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
 
 
