@@ -35,6 +35,7 @@ from emd_core.models.checkpoint import load_detector, load_rule
 from emd_core.models.detector import Detector
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device, processor
+from emd_core.storage.atomic import atomic_file
 from emd_core.storage.manifest import MASKS, ORIGINAL, read_manifest
 
 Slices = dict[tuple[str, str], dict[str, float]]
@@ -202,7 +203,8 @@ def main() -> None:
             if row := ended.result():
                 # Read anew: another start may have written since.
                 rows = pd.concat([read(args.results), pd.DataFrame([row])], ignore_index=True)
-                rows.sort_values([*SAME, *JOB], kind="stable").to_csv(args.results, index=False, float_format="%.4f")
+                with atomic_file(args.results) as temporary:
+                    rows.sort_values([*SAME, *JOB], kind="stable").to_csv(temporary, index=False, float_format="%.4f")
     print(table(rows))
 
 

@@ -36,7 +36,11 @@ def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
         ("threshold", "low", "generate_masks.threshold = 'low' is refused"),
         ("threshold", 10.5, "generate_masks.threshold = 10.5 is refused"),
         ("threshold", 300, "generate_masks.threshold = 300 is refused (Input should be less than or equal to 254)"),
-        ("source", "haar", "generate_masks.source = 'haar' is refused (Input should be "),
+        (
+            "source",
+            "haar",
+            "generate_masks.source = 'haar' is refused (Input should be 'video', 'difference' or 'none')",
+        ),
     ],
 )
 def test_params(tmp_path: Path, key: str, value: Any, sentence: str) -> None:
