@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emd_core.detection.inputs import Inputs
 from emd_core.detection.recipe import Recipe
@@ -25,11 +26,26 @@ class LossOf(nn.Module):
 
 
 class Learner:
-    """The model, its optimizer, and the recipe of its steps."""
+    """The model, its optimizer, the recipe of its steps, and the average of its weights where that asks for one."""
 
     def __init__(self, model: Detector, optimizer: torch.optim.Optimizer, recipe: Recipe, precision: Precision) -> None:
         self.model, self.optimizer, self.recipe, self.precision = model, optimizer, recipe, precision
         self.lr: float = optimizer.param_groups[0]["lr"]
+        # Nothing is averaged over the one step of a network that learns from all crops at once.
+        by_steps = not isinstance(model, Fitted)
+        self._average = averaged(model, recipe.average) if recipe.average and by_steps else None
+
+    @property
+    def kept(self) -> Detector:
+        """The network that is validated and kept."""
+        kept = self.model if self._average is None else self._average.module
+        assert isinstance(kept, Detector)
+        return kept
+
+    @property
+    def weights(self) -> nn.Module:
+        """All that a training goes on from, beside the optimizer."""
+        return self.model if self._average is None else nn.ModuleList([self.model, self._average])
 
     def learn(self, inputs: Iterable[Inputs], losses: list[Tensor], before: int, steps: int) -> Iterator[None]:
         """One step for each of `inputs`; appends its loss, a number on the device, to `losses`, and yields after it.
@@ -54,5 +70,12 @@ class Learner:
             self.optimizer.step()
             with torch.no_grad():
                 self.model.after_step()
+            if self._average is not None:
+                self._average.update_parameters(self.model)
             losses.append(loss.detach())
             yield
+
+
+def averaged(model: Detector, decay: float) -> AveragedModel:
+    """The model's exponential moving average over the steps, batch statistics included."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -49,7 +49,7 @@ class Epoch(Dataset[Batch]):
             rng = np.random.default_rng([*self._seed, int(place)])
             if blended[i]:
                 image[i], mask[i] = self_blend(image[i], rng)
-            image[i], mask[i] = augment(image[i], mask[i], self._recipe, rng)
+            image[i] = augment(image[i], self._recipe, rng)
         which = torch.from_numpy(blended)
         return replace(
             batch,

@@ -11,10 +11,10 @@ class Recipe(Config):
     """Section train_emd.recipe; 0 switches a part off."""
 
     damage: float = Field(ge=0, le=1, description="Share of the crops that are damaged as videos are on their way.")
-    jitter: float = Field(ge=0, lt=0.5, description="Shift and zoom of the square at most, in its sides.")
     self_blends: float = Field(ge=0, le=1, description="Share of the fakes that are originals blended with themselves.")
     warm_up: float = Field(ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
     cosine: bool = Field(description="Whether it then falls to 0 along a half cosine.")
+    average: float = Field(ge=0, lt=1, description="Decay per step of the averaged weights (EMA) that are kept.")
 
     def rate(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied by in a step, counted from 0, of all of a training."""
@@ -25,7 +25,7 @@ class Recipe(Config):
 
     @property
     def changes_crops(self) -> bool:
-        return bool(self.damage or self.jitter or self.self_blends)
+        return bool(self.damage or self.self_blends)
 
 
-PAPER = Recipe(damage=0, jitter=0, self_blends=0, warm_up=0, cosine=False)
+PAPER = Recipe(damage=0, self_blends=0, warm_up=0, cosine=False, average=0)

@@ -117,7 +117,7 @@ def train_emd(
         theta, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
     )
     learner = Learner(model, optimizer, recipe, cfg.precision)
-    state = Resumable(work / STATE, model, optimizer)
+    state = Resumable(work / STATE, learner.weights, optimizer)
     main = distributed.is_main()
     profile = profile_of(train, val) if main else None
     for epoch, metrics in enumerate(state.restore()):
@@ -157,7 +157,7 @@ def train_emd(
                 state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
-                figures, scores = distributed.on_main(lambda: validate(model, val, cfg, stop))
+                figures, scores = distributed.on_main(lambda: validate(learner.kept, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
                 state.save_within(losses, generators)
@@ -165,12 +165,12 @@ def train_emd(
             best = state.is_best(metrics["val/balanced_accuracy"], -metrics["val/loss"])
             if best and main:
                 assert profile is not None
-                save_fitted(work / CHECKPOINT, model, metrics, val, scores, profile, learned)
+                save_fitted(work / CHECKPOINT, learner.kept, metrics, val, scores, profile, learned)
             state.save(metrics)
             if main:
                 watch(
                     epoch,
-                    model,
+                    learner.kept,
                     {"train/lr": optimizer.param_groups[0]["lr"]}
                     | ({"train/images_per_second": speed} if speed else {}),
                 )

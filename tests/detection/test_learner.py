@@ -1,4 +1,4 @@
-"""What a recipe changes in a step: its rate."""
+"""What a recipe changes in a step: its rate, and which weights are kept."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emd_core.detection.inputs import Inputs
-from emd_core.detection.learner import Learner
+from emd_core.detection.learner import Learner, averaged
 from emd_core.detection.recipe import PAPER
 from emd_core.models.baselines.meso import MesoConfig, MesoNet
 
@@ -36,3 +36,26 @@ def test_the_rate_rises_from_nothing_and_falls_along_a_cosine() -> None:
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[12] == pytest.approx(0.5) and rates[19] == pytest.approx(0.5 * (1 + np.cos(np.pi * 15 / 16)))
     assert [PAPER.rate(step, 20) for step in (0, 19)] == [1.0, 1.0]
+
+
+def test_the_average_is_kept_and_the_training_goes_on_from_both() -> None:
+    plain, _ = steps(3)
+    assert plain.kept is plain.model is plain.weights
+    learner, _ = steps(3, average=0.9)
+    kept, own = learner.kept.state_dict(), learner.model.state_dict()
+    assert any(not torch.equal(kept[name], own[name]) for name in own)
+    assert all(torch.equal(own[name], other) for name, other in plain.model.state_dict().items())
+    assert len(learner.weights.state_dict()) > 2 * len(own)  # and the number of its steps
+
+
+def test_averaged_weights_are_those_of_all_steps_and_their_batch_statistics_too() -> None:
+    model = MesoNet(MesoConfig(kind="meso4", size=32))
+    average = averaged(model, 0.75)
+    names = [next(iter(dict(model.named_parameters()))), next(n for n, _ in model.named_buffers() if "mean" in n)]
+    for value in (1.0, 2.0, 4.0):
+        for name in names:
+            model.state_dict()[name].fill_(value)
+        average.update_parameters(model)
+    for name in names:
+        # The first is taken as it is; then a quarter of each.
+        assert torch.allclose(average.module.state_dict()[name], torch.tensor(0.75 * 1.25 + 0.25 * 4.0))

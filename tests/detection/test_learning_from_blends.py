@@ -1,6 +1,5 @@
 """Training of a network that learns from blends: from originals alone, and the same after a kill."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from emd_core.models.baselines.facexray import FaceXrayConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
 from emd_core.training.resuming import STATE
+from tests.fakes.processes import exit_code
 from tests.fakes.training_data import EMD, write_training_data
 
 NETWORK = FaceXrayConfig(kind="facexray", size=32, backbone="hrnet_w18_small")
@@ -99,10 +99,7 @@ def test_no_fake_of_the_train_split_is_learnt_from(data: Path, whole: Path, tmp_
 
 def test_a_training_killed_within_an_epoch_ends_with_the_same_model(data: Path, whole: Path, tmp_path: Path) -> None:
     work = tmp_path / "killed"
-    killed = multiprocessing.get_context("spawn").Process(target=train, args=(data, work, 5, 1e-9))
-    killed.start()
-    killed.join()
-    assert killed.exitcode == -signal.SIGKILL and (work / STATE).exists()
+    assert exit_code(train, data, work, 5, 1e-9) == -signal.SIGKILL and (work / STATE).exists()
     train(data, work)
     assert (work / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
 

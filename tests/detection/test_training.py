@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import shutil
 import signal
 from pathlib import Path
@@ -30,6 +29,7 @@ from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifes
 from emd_core.storage.validity import require_validated
 from emd_core.training.output import best_metrics
 from emd_core.training.resuming import Preemption
+from tests.fakes.processes import exit_code
 from tests.fakes.training_data import EMD, ON, SIZE, train, write_training_data
 
 FIGURES = {"val/accuracy", "val/balanced_accuracy", "val/loss"}
@@ -43,11 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("recipe", [None, ON], ids=["the paper's recipe", "everything switched on"])
 def test_a_killed_training_ends_with_the_same_model(recipe: Recipe | None, data: Path, tmp_path: Path) -> None:
     whole = train(data, tmp_path / "whole", recipe=recipe)
-    given = (data, tmp_path / "killed", 1, EMD.save_minutes, recipe)
-    killed = multiprocessing.get_context("spawn").Process(target=train, args=given)
-    killed.start()
-    killed.join()
-    assert killed.exitcode == -signal.SIGKILL
+    assert exit_code(train, data, tmp_path / "killed", 1, EMD.save_minutes, recipe) == -signal.SIGKILL
     resumed = train(data, tmp_path / "killed", recipe=recipe)
     assert resumed == whole
     a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))

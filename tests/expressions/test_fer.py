@@ -1,7 +1,6 @@
 """The expression network's training: recipes, phases, and what a killed one leaves."""
 
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -25,6 +24,7 @@ from emd_core.models.parts.losses import expression_loss
 from emd_core.training.output import best_metrics
 from emd_core.training.resuming import Resumable
 from tests.fakes.fer_data import FER, JOINT, ONE_BY_ONE, TWO, train, write_newer
+from tests.fakes.processes import exit_code
 from tests.house.contract import ROOT
 
 
@@ -142,10 +142,7 @@ def test_a_phase_starts_from_the_best_model_of_the_one_before_on_other_images(
 def test_a_killed_training_ends_with_the_same_model(whole: Any, tmp_path: Path, kill_after: int) -> None:
     expressions, finished, history = whole
     arguments = (TWO, expressions, tmp_path / "killed", kill_after)
-    killed = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
-    killed.start()
-    killed.join()
-    assert killed.exitcode == -signal.SIGKILL
+    assert exit_code(train, *arguments) == -signal.SIGKILL
     assert not (tmp_path / "killed" / CHECKPOINT).exists()
     assert train(TWO, expressions, tmp_path / "killed") == history
     assert (tmp_path / "killed" / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()

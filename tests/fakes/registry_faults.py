@@ -1,20 +1,17 @@
-"""Processes that move an alias on a real registry and are killed on the way, or start at once.
+"""Processes that move an alias on a real registry and are killed on the way, or start at once."""
 
-A child is forked from a server that has imported MLflow already, which otherwise takes seconds each.
-"""
-
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import mlflow
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["mlflow.store.model_registry.sqlalchemy_store", __name__])
+from tests.fakes.processes import PROCESSES
+
 WRITES = [
     name for name in vars(SqlAlchemyStore) if name.split("_")[0] in ("set", "delete", "update", "create", "rename")
 ]
@@ -51,7 +48,7 @@ def _child(uri: str, kill: int, start: "Barrier | None", act: Callable[..., Any]
 
 def begin(
     uri: str, act: Callable[..., Any], *arguments: Any, kill: int = 0, start: "Barrier | None" = None
-) -> multiprocessing.process.BaseProcess:
+) -> BaseProcess:
     """A process of its own that calls act(*arguments), when all of `start` do; killed before its `kill`-th write."""
     process = PROCESSES.Process(target=_child, args=(uri, kill, start, act, arguments))
     process.start()

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,13 @@ from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE
 from tests.fakes.fer_data import FER
+from tests.fakes.processes import start_script
 from tests.fakes.training_data import EMD, ON, train, write_training_data
 from tests.house.contract import ROOT
 
 CFG = EMD.model_copy(update={"epochs": 1, "recipe": ON, "workers": 1})  # after one of the warm-up; three steps each
 OUTPUT = ["curves.csv", "metrics.json", CHECKPOINT]
+Launcher = Callable[[list[str], Path, dict[str, str]], tuple[int, str]]  # exit code, stderr
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,17 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def torchrun(data: Path, folder: Path, ranks: int, stop: str = "", save: str = "5", **variables: str) -> Run:
-    """train_emd on the data under torchrun, without it for 0 ranks; a second start in the same folder goes on.
-
-    `save`: train_emd.save_minutes.
-    """
+def train_emd_by(
+    launcher: Launcher, data: Path, folder: Path, stop: str = "", save: str = "5", **variables: str
+) -> Run:
+    """train_emd on the data; a second start in the same folder goes on. `save`: train_emd.save_minutes."""
     starts = len(list(folder.glob("rows*")))
     rows = folder / f"rows{starts}"
     rows.mkdir(parents=True)
     ports = [word for port in ("faces", "masks", "fer", "report") for word in (f"--{port}", str(data / port))]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks else []
     section = json.dumps(CFG.model_dump(mode="json") | {"save_minutes": save})
     script = [str(ROOT / "tests/fakes/torchrun_training.py"), "train_emd", "--section", section, *ports]
+    script += ["--model", f"{folder}/rank-{{rank}}/model"]
     environment = {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -61,17 +64,42 @@ def torchrun(data: Path, folder: Path, ranks: int, stop: str = "", save: str = "
         "TRAINING_ROWS": str(rows),
         "TRAINING_STOP": stop or "none 0 0 self",
     }
-    done = subprocess.run(
-        [sys.executable, *launcher, *script, "--model", f"{folder}/rank-{{rank}}/model"],
-        env=os.environ | environment | variables,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    code, errors = launcher(script, folder, environment | variables)
     written = [[json.loads(line) for line in p.read_text().splitlines()] for p in sorted(rows.iterdir())]
-    return Run(done.returncode, done.stderr, folder / "rank-0/model", written)
+    return Run(code, errors, folder / "rank-0/model", written)
+
+
+def torchrun(script: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script]
+    given: dict[str, Any] = {"env": os.environ | environment, "cwd": folder, "timeout": 300}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **given)
+    return done.returncode, done.stderr
+
+
+def one(script: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """One process, as without torchrun."""
+    process = start_script(script, folder, environment, folder / "errors")
+    process.join(300)
+    assert process.exitcode is not None
+    return process.exitcode, (folder / "errors").read_text()
+
+
+def ranks(script: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Two processes, told what torchrun tells them. Where one fails, so does the other, whose group has lost it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
+    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    both = [
+        start_script(
+            script, folder, environment | shared | {"RANK": str(r), "LOCAL_RANK": str(r)}, folder / f"errors{r}"
+        )
+        for r in (0, 1)
+    ]
+    for process in both:
+        process.join(300)
+    return max(abs(process.exitcode or 0) for process in both), (folder / "errors0").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -82,21 +110,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two processes that nobody disturbs."""
-    run = torchrun(data, tmp_path_factory.mktemp("two"), 2)
+    run = train_emd_by(torchrun, data, tmp_path_factory.mktemp("two"))
     assert run.code == 0, run.errors
     return run
 
 
 def test_two_processes_do_what_one_does(data: Path, two: Run, tmp_path: Path) -> None:
     """Equal up to the order of sums in float32: 1e-4 of the losses after six steps."""
-    one = torchrun(data, tmp_path, 1)
-    assert one.code == 0, one.errors
-    (all_rows,), (first, second) = one.rows, two.rows
+    alone = train_emd_by(one, data, tmp_path)
+    assert alone.code == 0, alone.errors
+    (all_rows,), (first, second) = alone.rows, two.rows
     assert len(all_rows) == 2
     for epoch, batches in enumerate(all_rows):
         assert [sorted(a + b) for a, b in zip(first[epoch], second[epoch], strict=True)] == [sorted(b) for b in batches]
     assert len({json.dumps(batches) for batches in all_rows}) == len(all_rows), "each epoch has its own order"
-    curves = [pd.read_csv(run.model / "curves.csv") for run in (one, two)]
+    curves = [pd.read_csv(run.model / "curves.csv") for run in (alone, two)]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
     assert curves[0]["train/loss"].nunique() == len(all_rows)
 
@@ -111,15 +139,14 @@ def test_only_rank_0_writes(data: Path, two: Run) -> None:
 
 def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: Path, two: Run, tmp_path: Path) -> None:
     """Rank 1 is killed in the second of three steps of the second epoch; then torchrun is told to stop, there too."""
-    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self")
-    assert killed.code not in (0, 2)
-    assert "Signal 9 (SIGKILL)" in killed.errors
-    preempted = torchrun(data, tmp_path, 2, f"0 2 {signal.SIGTERM:d} torchrun")
+    killed = train_emd_by(ranks, data, tmp_path, f"1 5 {signal.SIGKILL:d} self")
+    assert killed.code == signal.SIGKILL, killed.errors
+    preempted = train_emd_by(torchrun, data, tmp_path, f"0 2 {signal.SIGTERM:d} torchrun")
     assert preempted.code not in (0, 2)
     assert "stopped: train_emd was stopped by SIGTERM; the same command goes on" in preempted.errors
     assert [[len(batches) for batches in rank] for rank in preempted.rows] == [[3]] * 2, "from the first whole epoch"
     assert not (tmp_path / "rank-0/model").exists()
-    restarted = torchrun(data, tmp_path, 2)
+    restarted = train_emd_by(ranks, data, tmp_path)
     assert restarted.code == 0, restarted.errors
     assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[1]] * 2, "from the second step"
     assert (restarted.model / "curves.csv").read_text() == (two.model / "curves.csv").read_text()
@@ -128,9 +155,9 @@ def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: 
 
 def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run, tmp_path: Path) -> None:
     """It is on rank 1, after each step (rank 0 would in a minute); then that is killed in the fifth step."""
-    killed = torchrun(data, tmp_path, 2, f"1 5 {signal.SIGKILL:d} self", save="1e-{rank}{rank}")
+    killed = train_emd_by(ranks, data, tmp_path, f"1 5 {signal.SIGKILL:d} self", save="1e-{rank}{rank}")
     assert killed.code not in (0, 2)
-    restarted = torchrun(data, tmp_path, 2, save="1e-{rank}{rank}")
+    restarted = train_emd_by(ranks, data, tmp_path, save="1e-{rank}{rank}")
     assert restarted.code == 0, restarted.errors
     assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2]] * 2, "from the fifth step"
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
@@ -139,7 +166,7 @@ def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run
 def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> None:
     """Without torchrun; what the next start needs is on the volume, which outlives the pod."""
     volume = {"EMD_CHECKPOINTS": str(tmp_path / "volume"), "EMD_PIPELINE_RUN": "run-7"}
-    run = torchrun(data, tmp_path, 0, f"0 2 {signal.SIGTERM:d} self", **volume)
+    run = train_emd_by(one, data, tmp_path, f"0 2 {signal.SIGTERM:d} self", **volume)
     assert run.code == 143, run.errors
     (sentence,) = [line for line in run.errors.splitlines() if line.startswith("stopped: ")]  # a bar may be around it
     assert sentence.startswith("stopped: train_emd was stopped by SIGTERM")
