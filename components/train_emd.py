@@ -64,7 +64,7 @@ def _train(
     given = _network_inputs(faces, masks, fer)
     fer_file = given["fer"]
     fer_digest = hashlib.sha256(fer_file.read_bytes()).hexdigest() if fer_file and fer_file.is_file() else ""
-    key = input_key(cfg, [*(table.id for table in tables), fer_digest])
+    key = input_key(cfg, [*(table.id for table in tables), fer_digest], core.PACE)
     with (
         resumable_dir(model, key, state=[f"{STATE}*", RUN]) as work,
         stage_run(

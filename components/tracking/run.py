@@ -60,7 +60,10 @@ def stage_run(
     server, tags = connect(), provenance.tags(stage, cfg, inputs)
     with answering(mlflow.get_tracking_uri()):
         parent, active, resumed = _start(name or stage, tags, resume)
-        _log_params(parent, stage, flatten(provenance.parameters(cfg)))
+        values = flatten(provenance.parameters(cfg))
+        _log_params(active.info.run_id, "", values, f"{stage} went on with other values: {provenance.FOLDER}/ has them")
+        told = f"{stage} ran again with other values, which are on its own run"
+        _log_params(parent, f"{stage}.", values, told)
     info = active.info
     header = {"run": info.run_id, "name": name or stage, "server": server, "experiment": info.experiment_id}
     box = _outbox(header)
@@ -98,18 +101,18 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _log_params(pipeline: str, stage: str, values: Mapping[str, Any]) -> None:
+def _log_params(run: str, prefix: str, values: Mapping[str, Any], otherwise: str) -> None:
+    """`otherwise`: what a tag says of the run if it has other values already."""
     import mlflow
     from mlflow.entities import Param
 
-    mlflow.log_params(dict(values))
     client = mlflow.MlflowClient()
     try:
-        client.log_batch(pipeline, params=[Param(f"{stage}.{key}", str(value)) for key, value in values.items()])
+        client.log_batch(run, params=[Param(f"{prefix}{key}", str(value)) for key, value in values.items()])
     except mlflow.MlflowException as error:  # MLflow never replaces a parameter
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
-        client.set_tag(pipeline, "params.differ", f"{stage} ran again with other values, which are on its own run")
+        client.set_tag(run, "params.differ", otherwise)
 
 
 def require_loadable_artifacts() -> None:

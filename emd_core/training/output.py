@@ -1,6 +1,7 @@
 """What both training stages leave beside their checkpoint."""
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pandas as pd
 from emd_core.config import Config, digest
 
 
-def input_key(cfg: Config, inputs: Any) -> str:
-    """Identifies a training: a killed run may go on only with the same parameters and inputs."""
-    return digest([cfg.model_dump(mode="json"), inputs])
+def input_key(cfg: Config, inputs: Any, pace: Set[str] = frozenset()) -> str:
+    """Identifies a training: a killed run goes on only with the same inputs and parameters, but for those of `pace`."""
+    return digest([cfg.model_dump(mode="json", exclude=set(pace)), inputs])
 
 
 def best_metrics(history: list[dict[str, float]]) -> dict[str, float]:

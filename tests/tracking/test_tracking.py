@@ -199,13 +199,15 @@ def test_a_stopped_training_goes_on_in_its_run(store: str, tmp_path: Path, monke
         first.log_metrics({"train/loss": 0.5}, 0)
         raise Preempted("stopped")
     assert mlflow.get_run(first.run_id).info.status == "KILLED"
-    with stage_run("train_emd", CFG, {}, resume=tmp_path / RUN) as second:
+    with stage_run("train_emd", CFG.model_copy(update={"epochs": 4}), {}, resume=tmp_path / RUN) as second:
         second.log_metrics({"train/loss": 0.5}, 0)
         second.log_metrics({"train/loss": 0.25}, 1)
     assert second.run_id == first.run_id
     points = mlflow.MlflowClient().get_metric_history(first.run_id, "train/loss")
     assert [(p.step, p.value) for p in points] == [(0, 0.5), (1, 0.25)]
-    assert mlflow.get_run(first.run_id).info.status == "FINISHED"
+    ended = mlflow.get_run(first.run_id)
+    assert ended.info.status == "FINISHED" and ended.data.params["epochs"] == "3"
+    assert ended.data.tags["params.differ"].startswith("train_emd went on with other values")
     (tmp_path / RUN).write_text("0" * 32)  # a run that this server never had
     with stage_run("train_emd", CFG, {}, resume=tmp_path / RUN) as third:
         pass

@@ -47,14 +47,14 @@ def names(folder: Path) -> list[str]:
 
 
 def train_emd_by(
-    launcher: Launcher, data: Path, folder: Path, stop: str = "", save: str = "5", **variables: str
+    launcher: Launcher, data: Path, folder: Path, stop: str = "", pace: dict[str, Any] | None = None, **variables: str
 ) -> Run:
-    """train_emd on the data; a second start in the same folder goes on. `save`: train_emd.save_minutes."""
+    """train_emd on the data; a second start in the same folder goes on. `pace`: other values of train_emd."""
     starts = len(list(folder.glob("rows*")))
     rows = folder / f"rows{starts}"
     rows.mkdir(parents=True)
     ports = [word for port in ("faces", "masks", "fer", "report") for word in (f"--{port}", str(data / port))]
-    section = json.dumps(CFG.model_dump(mode="json") | {"save_minutes": save})
+    section = json.dumps(CFG.model_dump(mode="json") | (pace or {}))
     script = [str(ROOT / "tests/fakes/torchrun_training.py"), "train_emd", "--section", section, *ports]
     script += ["--model", f"{folder}/rank-{{rank}}/model"]
     environment = {
@@ -155,16 +155,17 @@ def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: 
 
 def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run, tmp_path: Path) -> None:
     """It is on rank 1, after each step (rank 0 would in a minute); then that is killed in the fifth step."""
-    killed = train_emd_by(ranks, data, tmp_path, f"1 5 {signal.SIGKILL:d} self", save="1e-{rank}{rank}")
+    each_step = {"save_minutes": "1e-{rank}{rank}"}
+    killed = train_emd_by(ranks, data, tmp_path, f"1 5 {signal.SIGKILL:d} self", each_step)
     assert killed.code not in (0, 2)
-    restarted = train_emd_by(ranks, data, tmp_path, save="1e-{rank}{rank}")
+    restarted = train_emd_by(ranks, data, tmp_path, pace=each_step)
     assert restarted.code == 0, restarted.errors
     assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2]] * 2, "from the fifth step"
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
 
 
 def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> None:
-    """Without torchrun; what the next start needs is on the volume, which outlives the pod."""
+    """Without torchrun; what the next start needs is on the volume, which outlives the pod. That may be slower."""
     volume = {"EMD_CHECKPOINTS": str(tmp_path / "volume"), "EMD_PIPELINE_RUN": "run-7"}
     run = train_emd_by(one, data, tmp_path, f"0 2 {signal.SIGTERM:d} self", **volume)
     assert run.code == 143, run.errors
@@ -174,6 +175,9 @@ def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> 
     (partial,) = (tmp_path / "volume/run-7").iterdir()
     assert partial.name.startswith("model-") and names(partial) == [".resume-key", STATE, "mlflow-run"]
     assert not run.model.parent.exists()
+    again = train_emd_by(one, data, tmp_path, pace={"workers": 0, "save_minutes": 7}, **volume)
+    assert again.code == 0, again.errors
+    assert [[len(batches) for batches in rank] for rank in again.rows] == [[1, 3]], "from the third step"
 
 
 def test_a_batch_that_cannot_be_split_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
