@@ -6,6 +6,7 @@ the expression network, as the main pipeline leaves them. The table has means an
 """
 
 import argparse
+import fcntl
 import itertools
 import json
 import os
@@ -145,6 +146,15 @@ def read(path: Path) -> pd.DataFrame:
     return rows.fillna({"unseen": "", "set": ""})
 
 
+def add(row: dict[str, Any], args: argparse.Namespace) -> None:
+    """To --results, which another start may write at the same time."""
+    with (args.work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        rows = pd.concat([read(args.results), pd.DataFrame([row])], ignore_index=True)
+        with atomic_file(args.results) as temporary:
+            rows.sort_values([*SAME, *JOB], kind="stable").to_csv(temporary, index=False, float_format="%.4f")
+
+
 def table(rows: pd.DataFrame) -> str:
     """Means and standard deviations over the seeds, in percent; CPU `seconds` per epoch as they are."""
     figures = [c for c in rows if c not in (*JOB, *SAME, *FROM)]
@@ -201,11 +211,8 @@ def main() -> None:
             as_completed([pool.submit(start, job, args) for job in jobs]), total=len(jobs), unit="training"
         ):
             if row := ended.result():
-                # Read anew: another start may have written since.
-                rows = pd.concat([read(args.results), pd.DataFrame([row])], ignore_index=True)
-                with atomic_file(args.results) as temporary:
-                    rows.sort_values([*SAME, *JOB], kind="stable").to_csv(temporary, index=False, float_format="%.4f")
-    print(table(rows))
+                add(row, args)
+    print(table(read(args.results)))
 
 
 if __name__ == "__main__":
