@@ -61,9 +61,10 @@ def stage_run(
     with answering(mlflow.get_tracking_uri()):
         parent, active, resumed = _start(name or stage, tags, resume)
         values = flatten(provenance.parameters(cfg))
-        _log_params(active.info.run_id, "", values, f"{stage} went on with other values: {provenance.FOLDER}/ has them")
-        told = f"{stage} ran again with other values, which are on its own run"
-        _log_params(parent, f"{stage}.", values, told)
+        went_on = f"{stage} went on with other values: {provenance.FOLDER}/ has them" if resumed else ""
+        _log_params(active.info.run_id, "", values, went_on)
+        ran_again = f"{stage} ran again with other values, which are on its own run"
+        _log_params(parent, f"{stage}.", values, ran_again)
     info = active.info
     header = {"run": info.run_id, "name": name or stage, "server": server, "experiment": info.experiment_id}
     box = _outbox(header)
@@ -102,7 +103,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _log_params(run: str, prefix: str, values: Mapping[str, Any], otherwise: str) -> None:
-    """`otherwise`: what a tag says of the run if it has other values already."""
+    """`otherwise`: what a tag says of the run if it has other values already; "" where it cannot have any."""
     import mlflow
     from mlflow.entities import Param
 
@@ -110,7 +111,7 @@ def _log_params(run: str, prefix: str, values: Mapping[str, Any], otherwise: str
     try:
         client.log_batch(run, params=[Param(f"{prefix}{key}", str(value)) for key, value in values.items()])
     except mlflow.MlflowException as error:  # MLflow never replaces a parameter
-        if error.error_code != "INVALID_PARAMETER_VALUE":
+        if error.error_code != "INVALID_PARAMETER_VALUE" or not otherwise:
             raise
         client.set_tag(run, "params.differ", otherwise)
 

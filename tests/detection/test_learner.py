@@ -10,6 +10,7 @@ from emd_core.detection.inputs import Inputs
 from emd_core.detection.learner import Learner, averaged
 from emd_core.detection.recipe import PAPER
 from emd_core.models.baselines.meso import MesoConfig, MesoNet
+from emd_core.models.baselines.steganalysis import Steganalysis, SteganalysisConfig
 
 LR = 0.5
 
@@ -46,6 +47,12 @@ def test_the_average_is_kept_and_the_training_goes_on_from_both() -> None:
     assert any(not torch.equal(kept[name], own[name]) for name in own)
     assert all(torch.equal(own[name], other) for name, other in plain.model.state_dict().items())
     assert len(learner.weights.state_dict()) > 2 * len(own)  # and the number of its steps
+
+
+def test_nothing_is_averaged_where_no_step_teaches() -> None:
+    model = Steganalysis(SteganalysisConfig(kind="steganalysis", crop=48, size=32))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
+    assert Learner(model, optimizer, PAPER.model_copy(update={"average": 0.9}), "fp32").kept is model
 
 
 def test_averaged_weights_are_those_of_all_steps_and_their_batch_statistics_too() -> None:

@@ -16,11 +16,19 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["components.train_emd", "mlflow.store.model_registry.sqlalchemy_store", __name__])
 
 
-def exit_code(act: Callable[..., Any], *arguments: Any) -> int | None:
+def exit_code(act: Callable[..., Any], *arguments: Any) -> int:
     """What act(*arguments) ends with as a process of its own; -9 if SIGKILL ended it."""
     process = PROCESSES.Process(target=act, args=arguments)
     process.start()
+    return code_of(process)
+
+
+def code_of(process: BaseProcess) -> int:
+    """Its exit code once it has ended; one that hangs is killed and no answer."""
     process.join(300)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{process.name} did not end in 300 s")
     return process.exitcode
 
 

@@ -23,7 +23,7 @@ from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE
 from tests.fakes.fer_data import FER
-from tests.fakes.processes import start_script
+from tests.fakes.processes import code_of, start_script
 from tests.fakes.training_data import EMD, ON, train, write_training_data
 from tests.house.contract import ROOT
 
@@ -79,10 +79,8 @@ def torchrun(script: list[str], folder: Path, environment: dict[str, str]) -> tu
 
 def one(script: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
     """One process, as without torchrun."""
-    process = start_script(script, folder, environment, folder / "errors")
-    process.join(300)
-    assert process.exitcode is not None
-    return process.exitcode, (folder / "errors").read_text()
+    code = code_of(start_script(script, folder, environment, folder / "errors"))
+    return code, (folder / "errors").read_text()
 
 
 def ranks(script: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
@@ -97,9 +95,7 @@ def ranks(script: list[str], folder: Path, environment: dict[str, str]) -> tuple
         )
         for r in (0, 1)
     ]
-    for process in both:
-        process.join(300)
-    return max(abs(process.exitcode or 0) for process in both), (folder / "errors0").read_text()
+    return max(abs(code_of(process)) for process in both), (folder / "errors0").read_text()
 
 
 @pytest.fixture(scope="module")
