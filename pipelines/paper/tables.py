@@ -204,7 +204,7 @@ def across_tables(root: Path) -> list[Table]:
     names = {"frame_accuracy": "frame acc.", "frame_auc": "frame AUC", "video_auc": "video AUC", "miou": "mIoU"}
     rows = [
         (f"{path.parent.name}: {name}", [Entry(percent(figures[key])) for key in names])
-        for path in sorted((root / "across").glob("*/metrics.json"))
+        for path in sorted((root / "across").glob("[!.]*/metrics.json"))
         for name, figures in read_json(path)["slices"].items()
     ]
     return [
