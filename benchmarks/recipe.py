@@ -43,13 +43,12 @@ Slices = dict[tuple[str, str], dict[str, float]]
 PARTS = {
     "damage": {"damage": 0.5},
     "self_blends": {"self_blends": 0.3},
-    "schedule": {"warm_up": 0.05, "cosine": True},
     "average": {"average": 0.97},
 }
 JOB = ["variant", "unseen", "seed"]
 CLEAN = [("c23", "acc"), ("c23", "auc"), ("c23", "miou"), ("c40", "acc"), ("c40", "auc")]
 UNSEEN = [("c23", "auc"), ("c40", "auc"), ("c23", "miou")]
-VARIANTS = ["plain", "average", "average+damage", "average+self_blends", "average+damage+self_blends", "schedule"]
+VARIANTS = ["plain", "average", "average+damage", "average+self_blends", "average+damage+self_blends"]
 SAME = ["masks", "section", "set"]  # rows that can be compared: of the same data and train_emd but for JOB's
 FROM = ["processor", "commit"]
 

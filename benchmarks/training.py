@@ -34,7 +34,7 @@ class Bench:
     """A training whose steps and batches can be run apart."""
 
     def __init__(self, cfg: core.TrainEmd, recipe: Recipe, data: Path, fer: Path, steps: int) -> None:
-        self.cfg, self.recipe, self.steps, self.device = cfg, recipe, steps, pick_device()
+        self.cfg, self.recipe, self.device = cfg, recipe, pick_device()
         train, _ = core.read_crops(cfg, data / "faces", data / "masks")
         rng = np.random.default_rng(0)
         self.order = rng.choice(len(train), (steps + WARM) * cfg.batch_size)
@@ -63,7 +63,7 @@ class Bench:
     def learn(self, batches: Iterable[Batch]) -> Iterator[None]:
         """Steps of the optimizer."""
         inputs = training_inputs(self._watched(batches), torch.default_generator, self.device)
-        yield from self.learner.learn(inputs, [], 0, self.steps + WARM)
+        yield from self.learner.learn(inputs, [])
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)

@@ -26,11 +26,10 @@ class LossOf(nn.Module):
 
 
 class Learner:
-    """The model, its optimizer, the recipe of its steps, and the average of its weights where that asks for one."""
+    """The model, its optimizer, and the average of its weights where the recipe asks for one."""
 
     def __init__(self, model: Detector, optimizer: torch.optim.Optimizer, recipe: Recipe, precision: Precision) -> None:
-        self.model, self.optimizer, self.recipe, self.precision = model, optimizer, recipe, precision
-        self.lr: float = optimizer.param_groups[0]["lr"]
+        self.model, self.optimizer, self.precision = model, optimizer, precision
         # Nothing is averaged over the one step of a network that learns from all crops at once.
         by_steps = not isinstance(model, Fitted)
         self._average = averaged(model, recipe.average) if recipe.average and by_steps else None
@@ -47,11 +46,10 @@ class Learner:
         """All that a training goes on from, beside the optimizer."""
         return self.model if self._average is None else nn.ModuleList([self.model, self._average])
 
-    def learn(self, inputs: Iterable[Inputs], losses: list[Tensor], before: int, steps: int) -> Iterator[None]:
+    def learn(self, inputs: Iterable[Inputs], losses: list[Tensor]) -> Iterator[None]:
         """One step for each of `inputs`; appends its loss, a number on the device, to `losses`, and yields after it.
 
-        `before` steps were done in earlier epochs, of `steps` in all. A network that learns from all crops at once has
-        one loss, at the end, or before a stop.
+        A network that learns from all crops at once has one loss, at the end, or before a stop.
         """
         if isinstance(self.model, Fitted):
             if not losses:
@@ -61,8 +59,6 @@ class Learner:
         # Anew in each epoch: what is fixed changes after the warm-up.
         loss_of = distributed.data_parallel(LossOf(self.model))
         for x in inputs:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * self.recipe.rate(before + len(losses), steps)
             with autocast(x.image_B3HW.device, self.precision):
                 loss = loss_of(*x)
             self.optimizer.zero_grad()

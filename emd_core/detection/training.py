@@ -151,7 +151,7 @@ def train_emd(
                 inputs = stop.watch(inputs)  # within its one step
             done, started = len(losses), time.perf_counter()
             try:
-                for _ in learner.learn(inputs, losses, epoch * steps, epochs * steps):
+                for _ in learner.learn(inputs, losses):
                     state.watch(losses)
                     if stop.check():
                         state.save_within(losses, generators)

@@ -19,7 +19,7 @@ from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifes
 from emd_core.storage.masks import pack
 
 SIZE = 48
-ON = Recipe(damage=0.7, self_blends=0.4, warm_up=0.2, cosine=True, average=0.5)
+ON = Recipe(damage=0.7, self_blends=0.4, average=0.5)
 EMD = TrainEmd(
     seed=0,
     methods=None,
