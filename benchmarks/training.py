@@ -22,7 +22,7 @@ from emd_core.detection import training as core
 from emd_core.detection.crops import Batch
 from emd_core.detection.inputs import training_inputs
 from emd_core.detection.learner import Learner
-from emd_core.detection.loading import load
+from emd_core.detection.loading import load, order_of
 from emd_core.detection.recipe import PAPER, Recipe
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.models.parts.precision import pick_device, processor, resolve
@@ -36,8 +36,9 @@ class Bench:
     def __init__(self, cfg: core.TrainEmd, recipe: Recipe, data: Path, fer: Path, steps: int) -> None:
         self.cfg, self.recipe, self.device = cfg, recipe, pick_device()
         train, _ = core.read_crops(cfg, data / "faces", data / "masks")
-        rng = np.random.default_rng(0)
-        self.order = rng.choice(len(train), (steps + WARM) * cfg.batch_size)
+        label = train.table["label"].to_numpy()
+        order = order_of(np.arange(len(train)), label, recipe, np.random.default_rng(0))
+        self.order = np.resize(order, (steps + WARM) * cfg.batch_size)
         self.crops = train
         torch.manual_seed(0)
         self.model = core.make_detector(cfg, fer / CHECKPOINT).to(self.device).to(memory_format=torch.channels_last)
