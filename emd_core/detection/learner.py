@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emd_core.detection.inputs import Inputs
@@ -71,7 +72,31 @@ class Learner:
             losses.append(loss.detach())
             yield
 
+    def settle(self, images: Iterable[Tensor]) -> None:
+        """Give averaged weights the batch statistics of crops, B3HW: those of the steps are of weights that are gone.
+
+        As torch's `update_bn`, but what the warm-up fixes keeps its statistics, as does phi, and dropout stays off: no
+        random number is drawn, and a stop before or after gives the same network.
+        """
+        if self._average is None:
+            return
+        learning = {name for name, module in self.model.named_modules() if module.training}
+        norms = [x for name, x in self.kept.named_modules() if isinstance(x, _BatchNorm) and name in learning]
+        momenta = [norm.momentum for norm in norms]
+        self.kept.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+            norm.train()
+        with torch.no_grad():
+            for image_B3HW in images if norms else ():
+                with autocast(image_B3HW.device, self.precision):
+                    self.kept(image_B3HW)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        self.kept.eval()
+
 
 def averaged(model: Detector, decay: float) -> AveragedModel:
-    """The model's exponential moving average over the steps, batch statistics included."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """The model's exponential moving average over the steps; its batch statistics are the model's until it settles."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 from tqdm import tqdm
 
 from emd_core.config import Config
@@ -19,7 +20,7 @@ from emd_core.detection.crops import Batch, FaceCrops
 from emd_core.detection.inference import predict_all
 from emd_core.detection.inputs import training_inputs
 from emd_core.detection.learner import Learner
-from emd_core.detection.loading import load, order_of
+from emd_core.detection.loading import Crops, load, order_of
 from emd_core.detection.metrics import THRESHOLD, confusion, mean_iou
 from emd_core.detection.profile import profile_of
 from emd_core.detection.recipe import PAPER, Recipe
@@ -29,12 +30,13 @@ from emd_core.models.build import NetworkConfig, build_detector, detector_of
 from emd_core.models.checkpoint import Calibration, save_detector
 from emd_core.models.detector import Detector, Fitted
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
-from emd_core.models.parts.precision import Precision, pick_device
+from emd_core.models.parts.precision import Precision, pick_device, to_input
 from emd_core.models.rule import Profile
 from emd_core.storage.manifest import ORIGINAL
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
 
+SETTLING = 30  # batches of an epoch whose statistics averaged weights get
 PACE = {"workers", "save_minutes"}  # of TrainEmd: how fast and how safe, never what is learned
 STOPPED = "train_emd was stopped by SIGTERM; the same command goes on after its last step."
 
@@ -158,6 +160,7 @@ def train_emd(
                 state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
+                learner.settle(_settling(order, crops, cfg, recipe, epoch))
                 figures, scores = distributed.on_main(lambda: validate(learner.kept, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
@@ -233,6 +236,13 @@ def set_trainable(model: Detector, *, warmup: bool) -> None:
 def _progress(batches: Iterable[Batch], done: int, steps: int, title: str) -> Iterable[Batch]:
     """The epoch's batches behind those that are done, on rank 0 under a progress bar."""
     return tqdm(batches, title, initial=done, total=steps) if distributed.is_main() else batches
+
+
+def _settling(order: np.ndarray, crops: Crops, cfg: TrainEmd, recipe: Recipe, epoch: int) -> Iterable[Tensor]:
+    """The epoch's first crops once more, B3HW, as they were learned; read only when they are asked for."""
+    first = order[: SETTLING * cfg.batch_size]
+    for batch in load(crops, first, cfg.batch_size, recipe, (cfg.seed, epoch), 0, cfg.workers):
+        yield to_input(batch.image, pick_device())
 
 
 def validate(

@@ -58,7 +58,7 @@ def test_self_blends_take_the_place_of_fakes(data: Path, tmp_path: Path, monkeyp
         return load(crops, order, *more)
 
     monkeypatch.setattr(core, "load", recorded)
-    train(data, tmp_path / "run", recipe=ON.model_copy(update={"self_blends": 1}))
+    train(data, tmp_path / "run", recipe=ON.model_copy(update={"self_blends": 1, "average": 0}))
     assert [(order < 0).mean() for order in orders] == [0.5] * (EMD.warmup_epochs + EMD.epochs)
 
 
