@@ -50,16 +50,37 @@ def test_a_killed_training_ends_with_the_same_model(recipe: Recipe | None, data:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_self_blends_take_the_place_of_fakes(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    orders, load = [], core.load
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Gets the rows of all that a training loads."""
+    loaded, load = [], core.load
 
     def recorded(crops: FaceCrops, order: np.ndarray, *more: Any) -> Any:
-        orders.append(order)
+        loaded.append(order)
         return load(crops, order, *more)
 
     monkeypatch.setattr(core, "load", recorded)
+    return loaded
+
+
+def test_self_blends_take_the_place_of_fakes(data: Path, tmp_path: Path, orders: list[np.ndarray]) -> None:
     train(data, tmp_path / "run", recipe=ON.model_copy(update={"self_blends": 1, "average": 0}))
     assert [(order < 0).mean() for order in orders] == [0.5] * (EMD.warmup_epochs + EMD.epochs)
+
+
+def test_averaged_weights_settle_on_the_first_batches_of_each_epoch(
+    data: Path, tmp_path: Path, orders: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "SETTLING", 2)
+    train(data, tmp_path / "run", recipe=ON)
+    learned, settling = orders[::2], orders[1::2]
+    assert len(learned) == len(settling) == EMD.warmup_epochs + EMD.epochs
+    for epoch, first in zip(learned, settling, strict=True):
+        assert len(epoch) > len(first) == 2 * EMD.batch_size and (epoch[: len(first)] == first).all()
+    norms = {
+        k: int(v) for k, v in load_detector(tmp_path / "run" / CHECKPOINT).state_dict().items() if "num_batches" in k
+    }
+    assert 2 in norms.values() and set(norms.values()) <= {0, 2}  # 0: what never learned
 
 
 def test_the_first_loss_that_is_not_finite_stops_the_training(
