@@ -72,11 +72,11 @@ class Learner:
             losses.append(loss.detach())
             yield
 
-    def settle(self, images: Iterable[Tensor]) -> None:
+    def recompute_statistics(self, images: Iterable[Tensor]) -> Iterator[None]:
         """Give averaged weights the batch statistics of crops, B3HW: those of the steps are of weights that are gone.
 
-        As torch's `update_bn`, but what the warm-up fixes keeps its statistics, as does phi, and dropout stays off: no
-        random number is drawn, and a stop before or after gives the same network.
+        Yields after each batch. As torch's `update_bn`, but what the warm-up fixes keeps its statistics, as does phi,
+        and dropout stays off: no random number is drawn, and begun anew after a stop it gives the same network.
         """
         if self._average is None:
             return
@@ -88,15 +88,15 @@ class Learner:
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches
             norm.train()
-        with torch.no_grad():
-            for image_B3HW in images if norms else ():
-                with autocast(image_B3HW.device, self.precision):
-                    self.kept(image_B3HW)
+        for image_B3HW in images if norms else ():
+            with torch.no_grad(), autocast(image_B3HW.device, self.precision):
+                self.kept(image_B3HW)
+            yield
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         self.kept.eval()
 
 
 def averaged(model: Detector, decay: float) -> AveragedModel:
-    """The model's exponential moving average over the steps; its batch statistics are the model's until it settles."""
+    """The model's exponential moving average over the steps; the batch statistics are the model's until recomputed."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))

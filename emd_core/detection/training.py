@@ -36,7 +36,7 @@ from emd_core.storage.manifest import ORIGINAL
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
 
-SETTLING = 30  # batches of an epoch whose statistics averaged weights get
+STATISTICS = 30  # batches of an epoch whose statistics averaged weights get
 PACE = {"workers", "save_minutes"}  # of TrainEmd: how fast and how safe, never what is learned
 STOPPED = "train_emd was stopped by SIGTERM; the same command goes on after its last step."
 
@@ -160,7 +160,9 @@ def train_emd(
                 state.require_finite(losses)
                 speed = cfg.batch_size * (len(losses) - done) / (time.perf_counter() - started)
                 loss = float(distributed.mean(torch.stack(losses)).mean())
-                learner.settle(_settling(order, crops, cfg, recipe, epoch))
+                for _ in learner.recompute_statistics(_first_images(order, crops, cfg, recipe, epoch)):
+                    if stop.check():
+                        state.save_within(losses, generators)
                 figures, scores = distributed.on_main(lambda: validate(learner.kept, val, cfg, stop))
                 metrics = {"train/loss": loss, **figures}
             except Preempted:
@@ -238,9 +240,9 @@ def _progress(batches: Iterable[Batch], done: int, steps: int, title: str) -> It
     return tqdm(batches, title, initial=done, total=steps) if distributed.is_main() else batches
 
 
-def _settling(order: np.ndarray, crops: Crops, cfg: TrainEmd, recipe: Recipe, epoch: int) -> Iterable[Tensor]:
+def _first_images(order: np.ndarray, crops: Crops, cfg: TrainEmd, recipe: Recipe, epoch: int) -> Iterable[Tensor]:
     """The epoch's first crops once more, B3HW, as they were learned; read only when they are asked for."""
-    first = order[: SETTLING * cfg.batch_size]
+    first = order[: STATISTICS * cfg.batch_size]
     for batch in load(crops, first, cfg.batch_size, recipe, (cfg.seed, epoch), 0, cfg.workers):
         yield to_input(batch.image, pick_device())
 

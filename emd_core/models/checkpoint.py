@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.detector import Detector
-from emd_core.models.parts.checkpoint import TOLD, read_network, save_network
+from emd_core.models.parts.checkpoint import KNOWN, read_network, save_network
 from emd_core.models.parts.esr import ESR, ESRConfig
 from emd_core.models.rule import VerdictRule
 from emd_core.reading import reading
@@ -41,7 +41,7 @@ def save_detector(
 
 def load_detector(path: Path) -> Detector:
     config, weights = read_network(path, "detector")
-    with reading(path, *TOLD):
+    with reading(path, *KNOWN):
         fer = None if config["fer"] is None else ESR(ESRConfig.model_validate(config["fer"]))
         model = build_detector(TypeAdapter(NetworkConfig).validate_python(config["network"]), fer)
         model.load_state_dict(weights)
@@ -51,19 +51,19 @@ def load_detector(path: Path) -> Detector:
 def load_calibration(path: Path) -> Calibration | None:
     """None where the network has none: no val split with both classes, or a file of an earlier version."""
     fitted = read_network(path, "detector")[0].get("calibration")
-    with reading(path, *TOLD):
+    with reading(path, *KNOWN):
         return None if fitted is None else Calibration(**fitted)
 
 
 def load_rule(path: Path) -> VerdictRule | None:
     """None where nothing was fitted: no val split with both classes, or a file of an earlier version."""
     fitted = read_network(path, "detector")[0].get("rule")
-    with reading(path, *TOLD):
+    with reading(path, *KNOWN):
         return None if fitted is None else VerdictRule.model_validate(fitted)
 
 
 def load_learned(path: Path) -> list[str] | None:
     """None where nobody knows: published weights, or a file of an earlier version."""
     learned = read_network(path, "detector")[0].get("learned")
-    with reading(path, *TOLD):
+    with reading(path, *KNOWN):
         return None if learned is None else TypeAdapter(list[str]).validate_python(learned)

@@ -28,6 +28,11 @@ def after(steps: int, **recipe: Any) -> Learner:
     return learner
 
 
+def recompute(learner: Learner, images: list[Any]) -> None:
+    for _ in learner.recompute_statistics(images):
+        pass
+
+
 def test_the_average_is_kept_and_the_training_goes_on_from_both() -> None:
     plain = after(3)
     assert plain.kept is plain.model is plain.weights
@@ -58,7 +63,7 @@ def test_averaged_weights_are_those_of_all_steps() -> None:
 def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
     learner = after(3, average=0.9)
     images = [torch.rand(4, 3, 32, 32) for _ in range(2)]
-    learner.settle(images)
+    recompute(learner, images)
     seen: list[Tensor] = []
     kept = learner.kept
     norm = next(module for module in kept.modules() if isinstance(module, nn.BatchNorm2d))
@@ -71,7 +76,7 @@ def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
     assert torch.allclose(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0), atol=1e-6)
     assert torch.allclose(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0), atol=1e-6)
     assert norm.momentum == nn.BatchNorm2d(1).momentum and not kept.training
-    learner.settle(images)  # once more, such as after a stop
+    recompute(learner, images)  # once more, such as after a stop
     assert all(torch.equal(tensor, state[name]) for name, tensor in kept.state_dict().items())
 
 
@@ -83,7 +88,7 @@ def test_what_is_fixed_keeps_its_batch_statistics() -> None:
     set_trainable(model, warmup=True)
     before = {name: tensor.clone() for name, tensor in learner.kept.named_buffers()}
     images, random = [torch.rand(2, 3, 48, 48)], torch.get_rng_state()
-    learner.settle(images)
+    recompute(learner, images)
     changed = {name for name, tensor in learner.kept.named_buffers() if not torch.equal(tensor, before[name])}
     fixed = ("fer.", *(f"encoder.net.{name}." for name, _ in model.encoder.net.named_children() if name != "bn4"))
     assert changed and not any(name.startswith(fixed) for name in changed)
@@ -91,8 +96,8 @@ def test_what_is_fixed_keeps_its_batch_statistics() -> None:
     assert learner.kept.training is False and model.training
 
 
-def test_weights_that_are_not_averaged_settle_without_a_look() -> None:
+def test_weights_that_are_not_averaged_keep_their_statistics() -> None:
     learner = after(1)
     before = {name: tensor.clone() for name, tensor in learner.kept.state_dict().items()}
-    learner.settle(iter([None]))  # type: ignore[list-item]
+    recompute(learner, [None])
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.kept.state_dict().items())

@@ -68,14 +68,14 @@ def test_self_blends_take_the_place_of_fakes(data: Path, tmp_path: Path, orders:
     assert [(order < 0).mean() for order in orders] == [0.5] * (EMD.warmup_epochs + EMD.epochs)
 
 
-def test_averaged_weights_settle_on_the_first_batches_of_each_epoch(
+def test_averaged_weights_have_statistics_of_the_first_batches_of_each_epoch(
     data: Path, tmp_path: Path, orders: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "SETTLING", 2)
+    monkeypatch.setattr(core, "STATISTICS", 2)
     train(data, tmp_path / "run", recipe=ON)
-    learned, settling = orders[::2], orders[1::2]
-    assert len(learned) == len(settling) == EMD.warmup_epochs + EMD.epochs
-    for epoch, first in zip(learned, settling, strict=True):
+    learned, again = orders[::2], orders[1::2]
+    assert len(learned) == len(again) == EMD.warmup_epochs + EMD.epochs
+    for epoch, first in zip(learned, again, strict=True):
         assert len(epoch) > len(first) == 2 * EMD.batch_size and (epoch[: len(first)] == first).all()
     norms = {
         k: int(v) for k, v in load_detector(tmp_path / "run" / CHECKPOINT).state_dict().items() if "num_batches" in k

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -9,11 +10,12 @@ import torch
 
 from emd_core.detection.training import set_trainable
 from emd_core.errors import UserError
+from emd_core.models import checkpoint
 from emd_core.models.build import NetworkConfig, build_detector
 from emd_core.models.checkpoint import load_detector, save_detector
 from emd_core.models.emd import EMD, EMDConfig
 from emd_core.models.multitask import MultiTaskConfig
-from emd_core.models.parts.checkpoint import load_esr, save_esr
+from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr, save_esr
 from emd_core.models.parts.esr import ESR, ESRConfig, pool_branches, vote
 from emd_core.models.xception import DilatedDepthwise, XceptionEncoder
 
@@ -231,6 +233,23 @@ def test_a_wrong_checkpoint_is_refused(emd: EMD, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         load_esr(path)
+
+
+@pytest.mark.parametrize("key", ["network", "fer", "calibration", "rule"])
+def test_a_checkpoint_of_a_later_version_is_no_broken_file(
+    emd: EMD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    path = tmp_path / CHECKPOINT
+    save = checkpoint.save_network
+
+    def later(path: Path, kind: str, model: torch.nn.Module, config: dict[str, Any]) -> None:
+        save(path, kind, model, config | {key: (config[key] or {}) | {"new": 1}})
+
+    monkeypatch.setattr(checkpoint, "save_network", later)
+    checkpoint.save_detector(path, emd)
+    load = {"calibration": checkpoint.load_calibration, "rule": checkpoint.load_rule}.get(key, load_detector)
+    with pytest.raises(UserError, match="not a checkpoint of this version .*; load it with the version that wrote"):
+        load(path)
 
 
 def test_xception_has_the_published_size() -> None:

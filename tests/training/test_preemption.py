@@ -12,14 +12,13 @@ import pytest
 from torch import Tensor
 
 from emd_core.detection import training as core
-from emd_core.detection.inference import predict_all
 from emd_core.errors import Preempted
 from emd_core.models.baselines.steganalysis import Steganalysis, SteganalysisConfig
 from emd_core.models.emd import EMD
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import resuming
 from tests.fakes.training_data import EMD as CFG
-from tests.fakes.training_data import train, write_training_data
+from tests.fakes.training_data import ON, train, write_training_data
 
 STEPS = 3  # of an epoch; there are three epochs
 
@@ -93,22 +92,28 @@ def test_a_killed_training_goes_on_after_its_last_save(
     assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
 
 
-def test_a_training_stopped_in_its_validation_repeats_no_step(
-    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reader", ["_first_images", "predict_all"], ids=["batch statistics", "validation"])
+def test_a_training_stopped_behind_its_steps_repeats_none(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
 ) -> None:
-    data, finished, history = whole
+    """SIGTERM comes with the first batch of two and more, and the second is not read."""
+    data, read, seen = whole[0], getattr(core, reader), []
 
     def terminated(*arguments: Any) -> Iterator[Any]:
-        os.kill(os.getpid(), signal.SIGTERM)
-        yield from predict_all(*arguments)
+        for batch in read(*arguments):
+            seen.append(batch)
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
 
+    history = train(data, tmp_path / "whole", recipe=ON)
     with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(core, "predict_all", terminated)
-        train(data, tmp_path)
+        patch.setattr(core, reader, terminated)
+        train(data, tmp_path / "stopped", recipe=ON)
+    assert len(seen) == 1
     rest = Steps(monkeypatch)
-    assert train(data, tmp_path) == history
+    assert train(data, tmp_path / "stopped", recipe=ON) == history
     assert rest.done == 2 * STEPS
-    assert (tmp_path / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+    assert (tmp_path / "stopped" / CHECKPOINT).read_bytes() == (tmp_path / "whole" / CHECKPOINT).read_bytes()
 
 
 @pytest.mark.parametrize("moment", ["amid the crops", "after the fit"])

@@ -19,7 +19,8 @@ from emd_core.storage.atomic import atomic_file
 
 VERSION = "2"
 CHECKPOINT = "model.safetensors"  # its name in the output folder of a training stage
-TOLD = ("a whole safetensors file", "copy it again or train anew")
+WHOLE = ("a whole safetensors file", "copy it again or train anew")
+KNOWN = ("a checkpoint of this version of the project", "load it with the version that wrote it, or train anew")
 
 
 def save_esr(path: Path, model: ESR) -> None:
@@ -28,7 +29,7 @@ def save_esr(path: Path, model: ESR) -> None:
 
 def load_esr(path: Path) -> ESR:
     config, weights = read_network(path, "esr")
-    with reading(path, *TOLD):
+    with reading(path, *KNOWN):
         model = ESR(ESRConfig.model_validate(config))
         model.load_state_dict(weights)
     return model.eval()
@@ -48,13 +49,13 @@ def require_whole(path: Path) -> None:
     """Refuse a file that is not there, or whose header asks for other bytes than it holds."""
     if not path.exists():
         raise UserError(f"{path} does not exist; train the network first, or name an existing checkpoint.")
-    with reading(path, *TOLD), path.open("rb"), safe_open(path, framework="pt"):
+    with reading(path, *WHOLE), path.open("rb"), safe_open(path, framework="pt"):
         pass
 
 
 def read_network(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     require_whole(path)
-    with reading(path, *TOLD), safe_open(path, framework="pt") as file:
+    with reading(path, *WHOLE), safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get("emd", "{}"))
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     if metadata.get("kind") != kind or metadata.get("version") != VERSION:
