@@ -92,9 +92,10 @@ def one(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
         if rule:
             figures["found"] = mean(rule.found[rule.window].values())
         crops = FaceCrops(faces, masks, "test", None, ["c23"])
-        hurt = [judge(model, crops, cfg, name) for name in args.perturbations]
+        hurt = {name: judge(model, crops, cfg, name) for name in args.perturbations}
         for figure in ("acc", "auc", "miou") if hurt else ():
-            figures[f"hurt {figure}"] = mean(mean_of(slices, figure, "c23") for slices in hurt)
+            each = {f"{figure} {name}": mean_of(slices, figure, "c23") for name, slices in hurt.items()}
+            figures |= {f"hurt {figure}": mean(each.values())} | each
     return figures | {"seconds": median(b - a for a, b in itertools.pairwise(history))}
 
 
@@ -156,7 +157,8 @@ def add(row: dict[str, Any], args: argparse.Namespace) -> None:
 
 def table(rows: pd.DataFrame) -> str:
     """Means and standard deviations over the seeds, in percent; CPU `seconds` per epoch as they are."""
-    figures = [c for c in rows if c not in (*JOB, *SAME, *FROM)]
+    each = {f"{figure} {name}": name for name in PERTURBATIONS for figure in ("acc", "auc", "miou")}
+    figures = [c for c in rows if c not in (*JOB, *SAME, *FROM, *each)]
     lines = []
     for (*same, unseen), group in rows.groupby([*SAME, "unseen"], sort=False):
         shown = [c for c in figures if group[c].notna().any()]
@@ -167,7 +169,19 @@ def table(rows: pd.DataFrame) -> str:
         for variant, of in group.groupby("variant", sort=False):
             told = (spread(of[c] * (1 if c == "seconds" else 100)) for c in shown)
             lines.append(f"| {variant} | {len(of)} | {' | '.join(told)} |")
+        if not (hurt := group.reindex(columns=["variant", *each]).dropna(thresh=2)).empty:
+            lines += ["", *hurt_table(hurt, each)]
     return "\n".join(lines)
+
+
+def hurt_table(rows: pd.DataFrame, each: dict[str, str]) -> list[str]:
+    """Accuracy and AUC under each perturbation, a column for each recipe."""
+    variants = {f"{variant} ({len(of)})": of for variant, of in rows.groupby("variant", sort=False)}
+    lines = [f"| acc, AUC | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
+    for name in dict.fromkeys(each.values()):
+        told = (f"{spread(100 * of[f'acc {name}'])}, {spread(100 * of[f'auc {name}'])}" for of in variants.values())
+        lines.append(f"| {name} | {' | '.join(told)} |")
+    return lines
 
 
 def spread(values: pd.Series) -> str:
