@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components.extract_frames import extract_frames
+from components.ingest import ingest
 from tests.fakes import tiny
 from tests.house.contract import ROOT
 
@@ -92,12 +94,8 @@ def test_missing_weights(tmp_path: Path) -> None:
     tiny_root = tmp_path / "ffpp"
     tiny.write_tree(tiny_root)
     ports = {"dataset": tiny_root, "videos": tmp_path / "videos", "frames": tmp_path / "frames"}
-    for stage, names in (("ingest", ["dataset", "videos"]), ("extract_frames", list(ports))):
-        folders = [f"--{name}={ports[name]}" for name in names]
-        limit = json.dumps(
-            PARAMS[stage] | {"max_bad_share": 1.0} | ({"methods": ["Face2Face"]} if stage == "ingest" else {})
-        )
-        assert run("components", stage, *folders, "--section", limit).returncode == 0
+    ingest(tiny.INGEST, dataset=ports["dataset"], videos=ports["videos"])
+    extract_frames(tiny.EXTRACT, **ports)
     result = run(
         "components",
         "crop_faces",

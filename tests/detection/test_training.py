@@ -16,13 +16,11 @@ from emd_core.detection import training as core
 from emd_core.detection.calibration import calibrate
 from emd_core.detection.crops import FaceCrops, balanced_order
 from emd_core.detection.inputs import mirror
-from emd_core.detection.recipe import Recipe
 from emd_core.detection.training import choose_targets, fitted, keep_weights, train_emd, validate
 from emd_core.errors import UserError
 from emd_core.evaluation.scoring import score_frames
 from emd_core.models.baselines.meso import MesoConfig, MesoNet
 from emd_core.models.checkpoint import load_calibration, load_detector
-from emd_core.models.emd import EMD as EMDNetwork
 from emd_core.models.multitask import MultiTask, MultiTaskConfig
 from emd_core.models.parts.checkpoint import CHECKPOINT, load_esr
 from emd_core.storage.manifest import FACES, MASKS, read_manifest, write_manifest
@@ -40,14 +38,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_training_data(tmp_path_factory.mktemp("data"))
 
 
-@pytest.mark.parametrize("recipe", [None, ON], ids=["the paper's recipe", "everything switched on"])
-def test_a_killed_training_ends_with_the_same_model(recipe: Recipe | None, data: Path, tmp_path: Path) -> None:
-    whole = train(data, tmp_path / "whole", recipe=recipe)
-    assert exit_code(train, data, tmp_path / "killed", 1, EMD.save_minutes, recipe) == -signal.SIGKILL
-    resumed = train(data, tmp_path / "killed", recipe=recipe)
-    assert resumed == whole
-    a, b = (load_detector(tmp_path / run / CHECKPOINT).state_dict() for run in ("whole", "killed"))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, float]]]:
+    """The model and the history of a training of EMD with everything switched on."""
+    work = tmp_path_factory.mktemp("whole")
+    history = train(data, work, recipe=ON, cfg=EMD)
+    return work / CHECKPOINT, history
+
+
+def test_a_killed_training_ends_with_the_same_model(whole: Any, data: Path, tmp_path: Path) -> None:
+    model, history = whole
+    assert exit_code(train, data, tmp_path, 1, EMD.save_minutes, ON, EMD) == -signal.SIGKILL
+    assert train(data, tmp_path, recipe=ON, cfg=EMD) == history
+    assert (tmp_path / CHECKPOINT).read_bytes() == model.read_bytes()
 
 
 @pytest.fixture
@@ -87,14 +90,14 @@ def test_the_first_loss_that_is_not_finite_stops_the_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three steps in an epoch the fifth fails: the model and the state of the first epoch stay."""
-    sound, calls = EMDNetwork.loss, []
+    sound, calls = MultiTask.loss, []
 
-    def loss(self: EMDNetwork, *inputs: Any) -> torch.Tensor:
+    def loss(self: MultiTask, *inputs: Any) -> torch.Tensor:
         calls.append(1)
         return sound(self, *inputs) * (math.nan if len(calls) >= 5 else 1)
 
     with monkeypatch.context() as patched, pytest.raises(UserError) as refused:
-        patched.setattr(EMDNetwork, "loss", loss)
+        patched.setattr(MultiTask, "loss", loss)
         train(data, tmp_path / "run")
     assert "the loss is nan in step 2 of epoch 2, at a learning rate of 0.001" in str(refused.value)
     load_detector(tmp_path / "run" / CHECKPOINT)
@@ -176,10 +179,9 @@ def test_it_learns_what_can_be_seen(data: Path, tmp_path: Path) -> None:
     assert len(history) == EMD.warmup_epochs + EMD.epochs
 
 
-def test_the_expression_network_comes_through_training_untouched(data: Path, tmp_path: Path) -> None:
+def test_the_expression_network_comes_through_training_untouched(whole: Any, data: Path) -> None:
     """Every parameter and batch statistic of phi is what the first loop of Algorithm 1 left."""
-    train(data, tmp_path / "run")
-    trained = load_detector(tmp_path / "run" / CHECKPOINT)
+    trained = load_detector(whole[0])
     before = load_esr(data / "fer" / CHECKPOINT).state_dict()
     assert trained.fer is not None
     after = trained.fer.state_dict()

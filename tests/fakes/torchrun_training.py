@@ -19,21 +19,28 @@ from components.__main__ import main
 from components.command_line.exits import exit_on_user_error
 from emd_core.detection import training as core
 from emd_core.detection.loading import rank_share
+from emd_core.models.detector import Detector
 from emd_core.models.emd import EMD
+from emd_core.models.multitask import MultiTask
 
 RANK = os.environ.get("RANK", "0")
 ROWS = Path(os.environ["TRAINING_ROWS"])
 stop_rank, stop_step, stop_signal, stop_whom = os.environ["TRAINING_STOP"].split()
-loss, load, set_trainable = EMD.loss, core.load, core.set_trainable
+load, set_trainable = core.load, core.set_trainable
 steps = 0
 
 
-def stopped(model: EMD, *inputs: Any) -> Any:
-    global steps
-    steps += 1
-    if (RANK, steps) == (stop_rank, int(stop_step)):
-        os.kill(os.getpid() if stop_whom == "self" else os.getppid(), int(stop_signal))
-    return loss(model, *inputs)
+def stop_in(kind: type[Detector]) -> None:
+    loss = kind.loss
+
+    def stopped(model: Detector, *inputs: Any) -> Any:
+        global steps
+        steps += 1
+        if (RANK, steps) == (stop_rank, int(stop_step)):
+            os.kill(os.getpid() if stop_whom == "self" else os.getppid(), int(stop_signal))
+        return loss(model, *inputs)
+
+    kind.loss = stopped  # type: ignore[method-assign]
 
 
 def recorded(crops: Any, order: np.ndarray, batch_size: int, recipe: Any, seed: Any, done: int, *more: Any) -> Any:
@@ -49,7 +56,8 @@ def without_chance(model: Any, *, warmup: bool) -> None:
             module.eval()
 
 
-EMD.loss = stopped  # type: ignore[method-assign]
+for kind in (EMD, MultiTask):
+    stop_in(kind)
 core.load = recorded
 core.set_trainable = without_chance
 torch.set_num_threads(1)

@@ -1,8 +1,10 @@
 """Promotion on a real registry (sqlite), with tiny real networks whose answers are known."""
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -10,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from components.lineage import load
 from components.promote import Promote
+from components.registry import answer_example, serving_check
 from components.registry.versions import held, registered
 from components.rollback import restore
 from components.tracking.run import find_model, stage_run
@@ -36,6 +39,19 @@ def _tracking(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{root}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
+
+
+@pytest.fixture
+def _served_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registered model answers in this process, which takes a tenth of the time; test_serving_check.py is about
+    a clean one."""
+
+    def answer(model: str, folder: str) -> dict[str, Any]:
+        answer_example.main(model, folder, str(tmp_path / "answer.json"))
+        answered: dict[str, Any] = json.loads((tmp_path / "answer.json").read_text())
+        return answered
+
+    monkeypatch.setattr(serving_check, "answer_in_clean_process", answer)
 
 
 Make = Callable[..., Candidate]
@@ -72,7 +88,7 @@ def stored_decision(version: ModelVersion) -> Decision:
 
 
 def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
-    make: Make, root: Path, capsys: pytest.CaptureFixture[str]
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     first = make("a", accuracy=0.92)
     with stage_run("train_emd", Promote(model_name="story", batch_size=1), {}) as run:
@@ -91,6 +107,7 @@ def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
     assert made.promote and {"serving", "latency", "size"} <= {check.name for check in made.checks}
     assert all(check.verdict == "passed" for check in made.checks)
 
+    request.getfixturevalue("_served_here")
     first.promote("story")
     assert capsys.readouterr().out.strip() == "already champion: story version 1"
     assert versions("story") == 1
@@ -126,6 +143,7 @@ def test_first_then_the_same_then_a_better_then_a_worse_one_then_back(
     assert numbers("story") == {"champion": "1", "previous": "2"}
 
 
+@pytest.mark.usefixtures("_served_here")
 def test_a_model_that_is_better_as_it_is_and_worse_under_recompression_is_refused(
     make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +158,7 @@ def test_a_model_that_is_better_as_it_is_and_worse_under_recompression_is_refuse
     assert numbers("recompressed")["champion"] != "1"
 
 
+@pytest.mark.usefixtures("_served_here")
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_promotion_killed_before_it_is_registered_or_on_trial_is_finished_by_repeating(
     make: Make, root: Path, n: int

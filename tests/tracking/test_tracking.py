@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -51,10 +52,18 @@ with stage_run(sys.argv[1], Config(), {}):
 """
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow fills in a new database for seconds: here once, to be copied."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments(max_results=1)
+    return database
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty sqlite store, and no trace of the surroundings' variables."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{shutil.copy(empty, tmp_path)}"
     for name in ("DVC_EXP_NAME", "EMD_PIPELINE_RUN", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -235,7 +244,7 @@ def test_secrets_stay_out_of_the_outbox_and_of_errors(
     sender = delivery.Sender(mlflow.MlflowClient(), [box], print)
     sender.start()
     assert not sender.finish()
-    kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    kept = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
     assert '"a": "b"' in kept and "ssw0rd" not in kept + str(refused.value) + capsys.readouterr().out
 
 

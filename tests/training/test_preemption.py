@@ -14,11 +14,10 @@ from torch import Tensor
 from emd_core.detection import training as core
 from emd_core.errors import Preempted
 from emd_core.models.baselines.steganalysis import Steganalysis, SteganalysisConfig
-from emd_core.models.emd import EMD
+from emd_core.models.multitask import MultiTask
 from emd_core.models.parts.checkpoint import CHECKPOINT
 from emd_core.training import resuming
-from tests.fakes.training_data import EMD as CFG
-from tests.fakes.training_data import ON, train, write_training_data
+from tests.fakes.training_data import ON, SMALL, train, write_training_data
 
 STEPS = 3  # of an epoch; there are three epochs
 
@@ -35,9 +34,9 @@ class Steps:
 
     def __init__(self, patch: pytest.MonkeyPatch, stop_in: int | None = None, kill_in: int | None = None) -> None:
         self.done = 0
-        loss = EMD.loss
+        loss = MultiTask.loss
 
-        def counted(model: EMD, *arguments: Any) -> Any:
+        def counted(model: MultiTask, *arguments: Any) -> Any:
             self.done += 1
             if self.done == stop_in:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -45,7 +44,7 @@ class Steps:
                 raise Killed
             return loss(model, *arguments)
 
-        patch.setattr(EMD, "loss", counted)
+        patch.setattr(MultiTask, "loss", counted)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[di
 def test_a_stopped_training_goes_on_with_the_next_step(
     whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Dropout, mirroring, batch statistics and Adam's moments are as if nothing had happened: the bytes are equal."""
+    """Mirroring, batch statistics and Adam's moments are as if nothing had happened: the bytes are equal.
+
+    Dropout, too: test_every_kind.py.
+    """
     data, finished, history = whole
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(Preempted, match="goes on after its last step"):
@@ -120,7 +122,7 @@ def test_a_training_stopped_behind_its_steps_repeats_none(
 def test_a_network_that_learns_at_once_ends_as_if_not_stopped(
     whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    cfg = CFG.model_copy(update={"network": SVM, "warmup_epochs": 0})
+    cfg = SMALL.model_copy(update={"network": SVM, "warmup_epochs": 0})
     ways = {"faces": whole[0] / "faces", "masks": whole[0] / "masks", "fer": None}
 
     def run(name: str) -> list[dict[str, float]]:
