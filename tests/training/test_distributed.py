@@ -134,7 +134,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path) -> None:
 def test_only_rank_0_writes(data: Path, two: Run) -> None:
     assert [path.name for path in data.glob("mlflow*")] == ["mlflow-0.db"]
     root = two.model.parent.parent
-    assert names(root) == ["rank-0", "rows0"]
+    assert names(root) == ["errors0", "errors1", "rank-0", "rows0"]  # errors: of the launcher
     assert names(root / "rank-0") == ["model"]
     assert names(two.model) == OUTPUT
 
