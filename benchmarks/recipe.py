@@ -51,6 +51,7 @@ UNSEEN = [("c23", "auc"), ("c40", "auc"), ("c23", "miou")]
 VARIANTS = ["plain", "average", "average+damage", "average+self_blends", "average+damage+self_blends"]
 SAME = ["masks", "section", "set"]  # rows that can be compared: of the same data and train_emd but for JOB's
 FROM = ["processor", "commit"]
+EACH = [f"{figure} {name}" for name in PERTURBATIONS for figure in ("acc", "auc", "miou")]
 
 
 def recipe_of(variant: str) -> Recipe:
@@ -157,8 +158,7 @@ def add(row: dict[str, Any], args: argparse.Namespace) -> None:
 
 def table(rows: pd.DataFrame) -> str:
     """Means and standard deviations over the seeds, in percent; CPU `seconds` per epoch as they are."""
-    each = {f"{figure} {name}": name for name in PERTURBATIONS for figure in ("acc", "auc", "miou")}
-    figures = [c for c in rows if c not in (*JOB, *SAME, *FROM, *each)]
+    figures = [c for c in rows if c not in (*JOB, *SAME, *FROM, *EACH)]
     lines = []
     for (*same, unseen), group in rows.groupby([*SAME, "unseen"], sort=False):
         shown = [c for c in figures if group[c].notna().any()]
@@ -169,16 +169,17 @@ def table(rows: pd.DataFrame) -> str:
         for variant, of in group.groupby("variant", sort=False):
             told = (spread(of[c] * (1 if c == "seconds" else 100)) for c in shown)
             lines.append(f"| {variant} | {len(of)} | {' | '.join(told)} |")
-        if not (hurt := group.reindex(columns=["variant", *each]).dropna(thresh=2)).empty:
-            lines += ["", *hurt_table(hurt, each)]
+        hurt = group.reindex(columns=["variant", *EACH]).dropna(how="all", subset=EACH)
+        if not hurt.empty:
+            lines += ["", *hurt_table(hurt)]
     return "\n".join(lines)
 
 
-def hurt_table(rows: pd.DataFrame, each: dict[str, str]) -> list[str]:
+def hurt_table(rows: pd.DataFrame) -> list[str]:
     """Accuracy and AUC under each perturbation, a column for each recipe."""
     variants = {f"{variant} ({len(of)})": of for variant, of in rows.groupby("variant", sort=False)}
     lines = [f"| acc, AUC | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
-    for name in dict.fromkeys(each.values()):
+    for name in (name for name in PERTURBATIONS if rows[f"acc {name}"].notna().any()):
         told = (f"{spread(100 * of[f'acc {name}'])}, {spread(100 * of[f'auc {name}'])}" for of in variants.values())
         lines.append(f"| {name} | {' | '.join(told)} |")
     return lines

@@ -43,8 +43,7 @@ def _tracking(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _served_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registered model answers in this process, which takes a tenth of the time; test_serving_check.py is about
-    a clean one."""
+    """The registered model answers in this process, so none is started; test_serving_check.py is about a clean one."""
 
     def answer(model: str, folder: str) -> dict[str, Any]:
         answer_example.main(model, folder, str(tmp_path / "answer.json"))
