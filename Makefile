@@ -46,7 +46,7 @@ e2e: setup image ## The whole pipeline in containers, by a Docker engine (minute
 	EMD_IMAGE=$(IMAGE) pytest -s tests/pipelines/e2e.py
 
 servers: setup ## Runs against MLflow servers and PostgreSQL that go away, as tests (minutes; Debian: apt install postgresql)
-	pytest -n 0 tests/*/servers_*.py
+	pytest --numprocesses 2 --dist loadfile tests/*/servers_*.py
 
 bench-data: setup ## Videos to face crops: this pipeline against OpenCV, decord and MTCNN (half an hour)
 	$(BIN)/pip install --quiet --no-deps decord==0.6.0

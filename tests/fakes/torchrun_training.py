@@ -1,8 +1,10 @@
-"""`python -m components train_emd …` for test_distributed.py, of a network on which the split of a batch has no effect.
+"""`python -m components train_emd …` for test_distributed.py.
 
-Batch norms keep their statistics and dropout drops nothing: on CPUs both would see only a rank's share of the batch.
-Each rank writes the rows it trained on to $TRAINING_ROWS; "{rank}" in an argument or in MLflow's address is its rank.
-$TRAINING_STOP is "<rank> <step> <signal> <self|torchrun>": in that step of that rank the signal goes to that process.
+Each rank writes the rows of its steps, and of its batch statistics after them, to $TRAINING_ROWS; "{rank}" in an
+argument or in MLflow's address is its rank. $TRAINING_STOP is "<rank> <batch> <signal> <self|torchrun>": in that batch
+of that rank, of a step or of the statistics, the signal goes to that process. With $TRAINING_NORMS "fixed" the split of
+a batch has no effect: batch norms keep their statistics and dropout drops nothing, as on CPUs both would see only a
+rank's share.
 """
 
 import json
@@ -25,22 +27,32 @@ from emd_core.models.multitask import MultiTask
 
 RANK = os.environ.get("RANK", "0")
 ROWS = Path(os.environ["TRAINING_ROWS"])
-stop_rank, stop_step, stop_signal, stop_whom = os.environ["TRAINING_STOP"].split()
-load, set_trainable = core.load, core.set_trainable
-steps = 0
+stop_rank, stop_batch, stop_signal, stop_whom = os.environ["TRAINING_STOP"].split()
+load, set_trainable, first_images = core.load, core.set_trainable, core._first_images
+batches = 0
+
+
+def count() -> None:
+    global batches
+    batches += 1
+    if (RANK, batches) == (stop_rank, int(stop_batch)):
+        os.kill(os.getpid() if stop_whom == "self" else os.getppid(), int(stop_signal))
 
 
 def stop_in(kind: type[Detector]) -> None:
     loss = kind.loss
 
     def stopped(model: Detector, *inputs: Any) -> Any:
-        global steps
-        steps += 1
-        if (RANK, steps) == (stop_rank, int(stop_step)):
-            os.kill(os.getpid() if stop_whom == "self" else os.getppid(), int(stop_signal))
+        count()
         return loss(model, *inputs)
 
     kind.loss = stopped  # type: ignore[method-assign]
+
+
+def counted(*arguments: Any) -> Any:
+    for images in first_images(*arguments):
+        count()
+        yield images
 
 
 def recorded(crops: Any, order: np.ndarray, batch_size: int, recipe: Any, seed: Any, done: int, *more: Any) -> Any:
@@ -58,8 +70,9 @@ def without_chance(model: Any, *, warmup: bool) -> None:
 
 for kind in (EMD, MultiTask):
     stop_in(kind)
-core.load = recorded
-core.set_trainable = without_chance
+core.load, core._first_images = recorded, counted
+if os.environ.get("TRAINING_NORMS") == "fixed":
+    core.set_trainable = without_chance
 torch.set_num_threads(1)
 sys.argv = [argument.replace("{rank}", RANK) for argument in sys.argv]
 os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_TRACKING_URI"].replace("{rank}", RANK)

@@ -27,7 +27,8 @@ from tests.fakes.processes import code_of, start_script
 from tests.fakes.training_data import EMD, ON, SMALL, train, write_training_data
 from tests.house.contract import ROOT
 
-CFG = SMALL.model_copy(update={"epochs": 1, "recipe": ON, "workers": 1})  # after one of the warm-up; three steps each
+# One epoch after one of the warm-up; each has three steps, then as many batches of statistics.
+CFG = SMALL.model_copy(update={"epochs": 1, "recipe": ON, "workers": 1})
 OUTPUT = ["curves.csv", "metrics.json", CHECKPOINT]
 Launcher = Callable[[list[str], Path, dict[str, str]], tuple[int, str]]  # exit code, stderr
 
@@ -119,7 +120,10 @@ def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_two_processes_do_what_one_does(data: Path, tmp_path: Path) -> None:
     """Equal up to the order of sums in float32: 1e-4 of the losses after six steps of EMD, three with fixed layers."""
     emd = {"network": EMD.network.model_dump(mode="json")}
-    alone, two = (train_emd_by(by, data, tmp_path / name, changes=emd) for name, by in (("1", one), ("2", torchrun)))
+    alone, two = (
+        train_emd_by(by, data, tmp_path / name, changes=emd, TRAINING_NORMS="fixed")
+        for name, by in (("1", one), ("2", torchrun))
+    )
     assert (alone.code, two.code) == (0, 0), alone.errors + two.errors
     (all_rows,), (first, second) = alone.rows, two.rows
     assert len(all_rows) == 2
@@ -140,29 +144,33 @@ def test_only_rank_0_writes(data: Path, two: Run) -> None:
 
 
 def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: Path, two: Run, tmp_path: Path) -> None:
-    """Rank 1 is killed in the second of three steps of the second epoch; then torchrun is told to stop, there too."""
-    killed = train_emd_by(ranks, data, tmp_path, f"1 5 {signal.SIGKILL:d} self")
+    """Rank 1 is killed in the second of three steps of the second epoch; then torchrun is told to stop, there too; then
+    rank 0, in the second of three batches of the statistics."""
+    killed = train_emd_by(ranks, data, tmp_path, f"1 8 {signal.SIGKILL:d} self")
     assert killed.code == signal.SIGKILL, killed.errors
     preempted = train_emd_by(torchrun, data, tmp_path, f"0 2 {signal.SIGTERM:d} torchrun")
     assert preempted.code not in (0, 2)
     assert "stopped: train_emd was stopped by SIGTERM; the same command goes on" in preempted.errors
     assert [[len(batches) for batches in rank] for rank in preempted.rows] == [[3]] * 2, "from the first whole epoch"
     assert not (tmp_path / "rank-0/model").exists()
+    amid_statistics = train_emd_by(ranks, data, tmp_path, f"0 3 {signal.SIGTERM:d} self")
+    assert amid_statistics.code == 143, amid_statistics.errors
+    assert [[len(batches) for batches in rank] for rank in amid_statistics.rows] == [[1, 3]] * 2, "from the third step"
     restarted = train_emd_by(ranks, data, tmp_path)
     assert restarted.code == 0, restarted.errors
-    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[1]] * 2, "from the second step"
+    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[0, 3]] * 2, "the statistics alone"
     assert (restarted.model / "curves.csv").read_text() == (two.model / "curves.csv").read_text()
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
 
 
 def test_ranks_save_together_when_it_is_time_on_one_of_them(data: Path, two: Run, tmp_path: Path) -> None:
-    """It is on rank 1, after each step (rank 0 would in a minute); then that is killed in the fifth step."""
+    """It is on rank 1, after each batch (rank 0 would in a minute); then that is killed in the fifth step."""
     each_step = {"save_minutes": "1e-{rank}{rank}"}
-    killed = train_emd_by(ranks, data, tmp_path, f"1 5 {signal.SIGKILL:d} self", each_step)
+    killed = train_emd_by(ranks, data, tmp_path, f"1 8 {signal.SIGKILL:d} self", each_step)
     assert killed.code not in (0, 2)
     restarted = train_emd_by(ranks, data, tmp_path, changes=each_step)
     assert restarted.code == 0, restarted.errors
-    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2]] * 2, "from the fifth step"
+    assert [[len(batches) for batches in rank] for rank in restarted.rows] == [[2, 3]] * 2, "from the fifth step"
     assert (restarted.model / CHECKPOINT).read_bytes() == (two.model / CHECKPOINT).read_bytes()
 
 
@@ -179,7 +187,7 @@ def test_sigterm_exits_with_143_and_one_sentence(data: Path, tmp_path: Path) -> 
     assert not run.model.parent.exists()
     again = train_emd_by(one, data, tmp_path, changes={"workers": 0, "save_minutes": 7}, **volume)
     assert again.code == 0, again.errors
-    assert [[len(batches) for batches in rank] for rank in again.rows] == [[1, 3]], "from the third step"
+    assert [[len(batches) for batches in rank] for rank in again.rows] == [[1, 3, 3, 3]], "from the third step"
 
 
 def test_a_batch_that_cannot_be_split_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
