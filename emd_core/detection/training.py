@@ -36,7 +36,7 @@ from emd_core.storage.manifest import ORIGINAL
 from emd_core.training import distributed
 from emd_core.training.resuming import STATE, EpochHook, Preemption, Resumable, WatchHook, seed_epoch, unwatched
 
-STATISTICS = 30  # batches of an epoch whose statistics averaged weights get
+STATISTICS = 10  # batches of an epoch whose statistics averaged weights get
 PACE = {"workers", "save_minutes"}  # of TrainEmd: how fast and how safe, never what is learned
 STOPPED = "train_emd was stopped by SIGTERM; the same command goes on after its last step."
 
