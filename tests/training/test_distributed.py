@@ -145,7 +145,7 @@ def test_only_rank_0_writes(data: Path, two: Run) -> None:
 
 def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: Path, two: Run, tmp_path: Path) -> None:
     """Rank 1 is killed in the second of three steps of the second epoch; then torchrun is told to stop, there too; then
-    rank 0, in the second of three batches of the statistics."""
+    rank 1, which validates nothing, in the second of three batches of the statistics."""
     killed = train_emd_by(ranks, data, tmp_path, f"1 8 {signal.SIGKILL:d} self")
     assert killed.code == signal.SIGKILL, killed.errors
     preempted = train_emd_by(torchrun, data, tmp_path, f"0 2 {signal.SIGTERM:d} torchrun")
@@ -153,7 +153,7 @@ def test_a_killed_and_a_preempted_training_end_as_if_nothing_had_happened(data: 
     assert "stopped: train_emd was stopped by SIGTERM; the same command goes on" in preempted.errors
     assert [[len(batches) for batches in rank] for rank in preempted.rows] == [[3]] * 2, "from the first whole epoch"
     assert not (tmp_path / "rank-0/model").exists()
-    amid_statistics = train_emd_by(ranks, data, tmp_path, f"0 3 {signal.SIGTERM:d} self")
+    amid_statistics = train_emd_by(ranks, data, tmp_path, f"1 3 {signal.SIGTERM:d} self")
     assert amid_statistics.code == 143, amid_statistics.errors
     assert [[len(batches) for batches in rank] for rank in amid_statistics.rows] == [[1, 3]] * 2, "from the third step"
     restarted = train_emd_by(ranks, data, tmp_path)
